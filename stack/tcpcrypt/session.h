@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * One connection's TCP-ENO negotiation (RFC 8547) and tcpcrypt session
+ * (RFC 8548), at one host.
+ *
+ * How it works: pure. Bytes in, bytes out, an error; no descriptor, no clock,
+ * no TCP. The caller moves TCP options and stream bytes and decides what an
+ * error does to the connection. Three phases, in this order:
+ *
+ *   options   session_connect* or session_accept* see the options areas of
+ *             SYN, SYN-ACK and first ACK, and say what to send. After them
+ *             session_is_enabled() is settled: tcpcrypt or plain TCP.
+ *   keys      Init1 and Init2 travel in the byte stream. session_output()
+ *             gives what to send, session_open() eats what arrives.
+ *             A resumed session has no such phase.
+ *   frames    session_seal() and session_open().
+ *
+ * Errors: class PEER means the peer broke the RFC; abort the connection with a
+ * RST. After a PEER error the session accepts no further bytes.
+ */
+#ifndef TCNS_TCPCRYPT_SESSION_H
+#define TCNS_TCPCRYPT_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+
+/* TEP identifiers, RFC 8548 7 table 4 */
+#define TEP_ECDHE_P256       0x21
+#define TEP_ECDHE_P521       0x22
+#define TEP_ECDHE_CURVE25519 0x23
+#define TEP_ECDHE_CURVE448   0x24
+
+/* AEAD identifiers, RFC 8548 7 table 5 */
+#define AEAD_AES_128_GCM       0x0001
+#define AEAD_AES_256_GCM       0x0002
+#define AEAD_CHACHA20_POLY1305 0x0010
+
+#define ENO_OPTION_MAX_LEN 40 /* a whole TCP options area, RFC 9293 3.1 */
+#define SESSION_ID_LEN     33 /* TEP byte and 32 bytes, RFC 8548 3.4 */
+
+/* Largest number of application bytes in one frame: clen is 16 bits and covers
+ * the flags byte and the 16-byte tag (RFC 8548 4.2). */
+#define SESSION_FRAME_DATA_MAX_LEN (65535 - 16 - 1)
+/* What sealing adds to application bytes: control, clen, flags, tag. */
+#define SESSION_FRAME_OVERHEAD_LEN (1 + 2 + 1 + 16)
+
+enum session_role { SESSION_ROLE_A, SESSION_ROLE_B };
+
+/* Why a connection is encrypted or is not. One list: names for people and
+ * programs are made from it (lower case, dashes). */
+#define SESSION_REASON_LIST(X)                                                                     \
+    X(PENDING)            /* the SYN exchange is not over */                                       \
+    X(FULL)               /* encrypted, fresh key exchange */                                      \
+    X(RESUMED)            /* encrypted, keys from an earlier session */                            \
+    X(OFF)                /* ENO is switched off here */                                           \
+    X(PEER_NO_ENO)        /* the peer's SYN had no ENO option */                                   \
+    X(PEER_ILL_FORMED)    /* the peer's ENO option was ill-formed */                               \
+    X(PEER_VACUOUS)       /* the peer knows ENO but offered no TEP */                              \
+    X(NO_COMMON_TEP)      /* no TEP that both hosts speak */                                       \
+    X(ROLE_CONFLICT)      /* both hosts sent the same b bit */                                     \
+    X(NOT_APP_AWARE)      /* mandatory application-aware mode, peer's a bit is 0 */                \
+    X(ENO_STRIPPED)       /* the ACK that completes the handshake had no ENO option */
+
+enum session_reason {
+#define X(name) SESSION_REASON_##name,
+    SESSION_REASON_LIST(X)
+#undef X
+};
+
+/* Return: "peer-no-eno" and the like; static storage. */
+const char *session_reason_name(enum session_reason reason);
+/* Return: "AEAD_AES_128_GCM", "TCPCRYPT_ECDHE_Curve25519"; "unknown" otherwise. */
+const char *session_aead_name(uint16_t aead);
+const char *session_tep_name(uint8_t tep);
+
+/* Fills out with len random bytes; must not fail. */
+typedef void (*session_random_fn)(void *out, size_t len);
+
+struct resume_cache; /* session secrets kept for resumption, RFC 8548 3.5 */
+
+struct session_config {
+    uint8_t teps[4]; /* preference, best first; tep_cnt = 0 switches ENO off */
+    size_t tep_cnt;
+    uint16_t aeads[3]; /* preference, best first */
+    size_t aead_cnt;
+    bool app_aware;           /* a bit of our global suboption, RFC 8547 4.3 */
+    bool mandatory_app_aware; /* disable encryption when the peer's a bit is 0 */
+    struct resume_cache *cache; /* borrowed; NULL: neither resume nor remember */
+    session_random_fn random;
+};
+
+/* Curve25519 first, AES-128-GCM first, libsodium's randomness, no cache. */
+extern const struct session_config session_config_default;
+
+struct session; /* about 1 KB, keys included; wiped when freed */
+
+/* cfg is borrowed until session_free().
+ * Return: NULL when out of memory. */
+struct session *session_new(const struct session_config *cfg);
+
+/* Wipes all keys. NULL is a no-op. */
+void session_free(struct session *s);
+
+/* --- Options, RFC 8547 4.6 --------------------------------------------------
+ * Options areas are the bytes after the fixed 20 of a TCP header, as received:
+ * any content is allowed. Emitted options are whole TCP options (kind 69,
+ * length, suboptions), not padded. */
+
+/* Active opener: the option of the SYN. *ret_len is 0 when ENO is off.
+ * The same bytes go out with every retransmission. */
+enum tcns_err session_connect(struct session *s, uint8_t ret_option[ENO_OPTION_MAX_LEN],
+                              size_t *ret_len) MUST_CHECK;
+
+/* Active opener: the SYN-ACK's options area. Settles enabled or not. Return: OK either way. */
+enum tcns_err session_connect_synack(struct session *s, const uint8_t *area,
+                                     size_t area_len) MUST_CHECK;
+
+/* Passive opener: the SYN's options area; gives the option of the SYN-ACK.
+ * *ret_len is 0 when encryption is disabled. Return: OK either way. */
+enum tcns_err session_accept(struct session *s, const uint8_t *area, size_t area_len,
+                             uint8_t ret_option[ENO_OPTION_MAX_LEN], size_t *ret_len) MUST_CHECK;
+
+/* Passive opener: the options area of the first ACK segment. Settles enabled or
+ * not: without an ENO option in it encryption is disabled. Return: OK either way. */
+enum tcns_err session_accept_ack(struct session *s, const uint8_t *area, size_t area_len) MUST_CHECK;
+
+/* The non-SYN form of the option, RFC 8547 4.1: what the active opener adds to
+ * its segments until it has received a non-SYN segment. */
+#define ENO_ACK_OPTION_LEN 2
+extern const uint8_t eno_ack_option[ENO_ACK_OPTION_LEN];
+
+/* --- What was negotiated ---------------------------------------------------- */
+
+struct session_info {
+    enum session_reason reason;
+    bool enabled;      /* tcpcrypt, not plain TCP; valid once reason is not PENDING */
+    bool has_id;       /* keys are agreed, id and aead are valid */
+    bool peer_app_aware;
+    enum session_role role;
+    uint8_t tep;       /* identifier without the v bit */
+    uint16_t aead;
+    uint8_t id[SESSION_ID_LEN]; /* RFC 8548 3.4 */
+    uint32_t tx_generation;     /* key set that seals, RFC 8548 3.8 */
+    uint32_t rx_generation;
+};
+
+void session_get_info(const struct session *s, struct session_info *ret_info);
+bool session_is_enabled(const struct session *s);
+/* Keys are there and application data may be sealed. */
+bool session_is_open(const struct session *s);
+
+/* --- Stream ----------------------------------------------------------------- */
+
+/* Bytes that must go out before anything else: an Init message, or a frame
+ * that answers a rekey. Caller owns *ret (buf_unref), NULL when there is none. */
+enum tcns_err session_output(struct session *s, struct buf **ret) MUST_CHECK;
+
+#define SESSION_SEAL_FIN 0x01u /* last frame of this direction, RFC 8548 3.7 */
+
+/* Makes one frame of the bytes in iov[0..iov_cnt), at most
+ * SESSION_FRAME_DATA_MAX_LEN, which may be none when flags has SESSION_SEAL_FIN.
+ * Caller owns *ret. Errors: STATE before the keys or after the final frame,
+ * TOO_LARGE, NO_MEMORY, CRYPTO; *ret is then untouched. */
+enum tcns_err session_seal(struct session *s, const struct iovec *iov, size_t iov_cnt,
+                           unsigned flags, struct buf **ret) MUST_CHECK;
+
+struct session_rx {
+    struct buf *data; /* application bytes (off, len); NULL when none; caller owns */
+    bool fin;         /* the final frame: nothing of the application follows */
+    bool opened;      /* keys were agreed by these bytes: session_is_open() is now true */
+    bool output;      /* session_output() has something to send */
+    bool urgent;      /* URGp was set: urgent_off counts from the first byte of data */
+    uint16_t urgent_off;
+};
+
+/* Eats bytes of the peer's TCP data stream, in order, split anywhere. Stops after
+ * one whole message or frame; *ret_used says how many bytes were taken (always all
+ * of them with AGAIN). Plaintext is given out only after its tag was verified.
+ * Return: OK with *ret_rx filled; AGAIN; a PEER error, which is final. */
+enum tcns_err session_open(struct session *s, const uint8_t *in, size_t in_len, size_t *ret_used,
+                           struct session_rx *ret_rx) MUST_CHECK;
+
+/* The peer's FIN arrived. Return: OK after a final frame; TRUNCATED otherwise. */
+enum tcns_err session_on_fin(struct session *s) MUST_CHECK;
+
+#endif
