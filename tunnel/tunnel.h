@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "tcpcrypt/session.h"
-#include "tunnel/tuple.h"
+#include "base/tuple.h"
 
 struct ev_loop;
 struct tunnel;

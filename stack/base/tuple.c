@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Addresses as text.
  */
-#include "tunnel/tuple.h"
+#include "base/tuple.h"
 
 #include <arpa/inet.h>
 
