@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The set of TCP ports whose connections keep the kernel's own path.
+ */
+#ifndef TCNS_CTL_BYPASS_H
+#define TCNS_CTL_BYPASS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BYPASS_MAX_CNT 64
+
+struct port_range {
+    uint16_t first, last; /* host byte order, both included, first <= last */
+};
+
+/* Sorted, disjoint, not adjacent. All zero is the empty set. */
+struct bypass {
+    struct port_range ranges[BYPASS_MAX_CNT];
+    size_t cnt;
+};
+
+/* Ports whose protocol encrypts from its first byte on (ssh, https, ldaps, ...). */
+void bypass_default(struct bypass *b);
+
+/* Reads "none", "default" or a list like "22,443,6000-6010,default".
+ * Return: 0; -EINVAL when it is no such list; -E2BIG past BYPASS_MAX_CNT
+ * ranges. *ret is written only on success. */
+int bypass_parse(const char *text, struct bypass *ret);
+
+/* Return: 0; -E2BIG when the set is full. */
+int bypass_add(struct bypass *b, struct port_range range);
+
+bool bypass_has(const struct bypass *b, uint16_t port);
+
+#define BYPASS_STR_LEN (BYPASS_MAX_CNT * 12 + 1)
+
+/* Writes "22,443,992-995", or "none". Return: out. */
+const char *bypass_str(const struct bypass *b, char out[BYPASS_STR_LEN]);
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The command line: verbs, their options, help and exit codes.
+ *
+ * One table (cli_verbs) describes every verb and option; dispatch, option
+ * parsing and help read it, and so do the man page and the shell completions.
+ */
+#ifndef TCNS_CTL_CLI_H
+#define TCNS_CTL_CLI_H
+
+#include "base/log.h"
+#include "tunnel/tunnel.h"
+
+/* Exit codes of all verbs but exec, which has its own. */
+enum exit_code {
+    EXIT_OK = 0,
+    EXIT_NEGATIVE = 1,
+    EXIT_USAGE = 2,
+    EXIT_UNREACHABLE = 3, /* no daemon answers */
+    EXIT_PERMISSION = 4,
+};
+
+/* What cli_next() returns for an option. Letters are short options too. */
+enum cli_option_id {
+    OPT_END = 0, /* ends a table */
+    OPT_FOREGROUND = 'f',
+    OPT_HELP = 'h', /* every verb has it; handled by cli_next() */
+    OPT_JSON = 'j',
+    OPT_NETNS = 'n',
+    OPT_VERBOSE = 'v',
+    OPT_BYPASS = 0x100,
+    OPT_LOG,
+    OPT_POLICY,
+    OPT_READY_FD,
+    OPT_UPLINK,
+    OPT_EXEC_FIRST = 0x200, /* from here on: exec's own */
+};
+
+struct cli_option {
+    int id;           /* enum cli_option_id */
+    const char *name; /* long option, without dashes */
+    const char *arg;  /* name of the argument in help; NULL: takes none */
+    const char *help; /* one sentence, no final stop; '\n' starts a new line */
+};
+
+struct cli_verb {
+    const char *name;
+    const char *operands; /* "-- CMD [ARG...]"; NULL: none are allowed */
+    const char *summary;  /* one line, no final stop */
+    const char *help;     /* paragraphs for the man page; may be NULL */
+    const struct cli_option *options; /* ends with id OPT_END; NULL: only --help */
+    int (*main)(int argc, char **argv); /* argv[0] is the verb; Return: exit code */
+};
+
+extern const struct cli_verb cli_verbs[]; /* ends with name NULL */
+
+/* Return: the verb, NULL when there is none. */
+const struct cli_verb *cli_verb_find(const char *name);
+
+/* getopt_long(3) driven by the verb's table: call until -1. Stops at the first
+ * operand or behind "--"; optarg and optind are getopt's. --help prints help and
+ * exits 0; an unknown option, a missing argument or an operand where the verb
+ * takes none exits with EXIT_USAGE (exec, whose codes differ: see usage_code).
+ * Return: an option's id; -1 at the end. */
+int cli_next(const struct cli_verb *verb, int argc, char **argv);
+
+/* Exit code that cli_next() and cli_usage() use: EXIT_USAGE unless set.
+ * exec sets 125 first. */
+void cli_set_usage_code(int code);
+
+/* Prints "tcpcrypt-ns VERB: text" and a hint at --help, and exits. */
+void cli_usage(const struct cli_verb *verb, const char *fmt, ...)
+    __attribute__((noreturn, format(printf, 2, 3)));
+
+/* Values several verbs read; each is a usage error when it does not parse. */
+enum tunnel_policy cli_policy(const struct cli_verb *verb, const char *text);
+long cli_number(const struct cli_verb *verb, const char *what, const char *text, long min,
+                long max);
+/* One step up from level, at most LOG_LEVEL_TRACE. */
+enum log_level cli_more_verbose(enum log_level level);
+
+/* Return: the exit code for an -errno: EXIT_PERMISSION, EXIT_UNREACHABLE or EXIT_NEGATIVE. */
+int cli_exit_code(int err);
+
+/* Prints "tcpcrypt-ns: text" on standard error and exits. */
+void die(int code, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
+
+/* Return: "prefer", "require", "off". */
+const char *policy_name(enum tunnel_policy policy);
+
+int cli_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Attaching to a network namespace: starting and stopping its daemon.
+ *
+ * How it works: the daemon is two processes. The supervisor owns what is
+ * configured in the namespace (TUN device, routes, rules, nftables table, ctl
+ * sockets) and the worker, its child, moves packets. A worker that dies is
+ * replaced; the configuration stays in place meanwhile.
+ */
+#ifndef TCNS_CTL_DAEMON_H
+#define TCNS_CTL_DAEMON_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/log.h"
+#include "ctl/bypass.h"
+#include "tunnel/tunnel.h"
+
+struct daemon_options {
+    int netns_fd;       /* borrowed; the container's namespace; -1: the calling one */
+    const char *uplink; /* borrowed; interface name; NULL: that of the default route */
+    enum tunnel_policy policy;
+    struct bypass bypass;     /* see bypass_default() */
+    enum log_level log_level; /* of supervisor and worker */
+    const char *log_path;     /* borrowed; appended to; NULL: /dev/null, or see keep_stderr */
+    bool keep_stderr;         /* log to the caller's standard error when log_path is NULL */
+    bool end_with_caller;     /* the supervisor gets SIGTERM, and takes everything away, when the
+                                 thread that called daemon_start() ends, however it ends */
+};
+
+/* PREFER, default bypass, LOG_LEVEL_WARN, netns_fd -1, the rest zero. */
+void daemon_options_init(struct daemon_options *opts);
+
+#define DAEMON_ERROR_LEN 400
+
+/* A running supervisor: a child of the process that called daemon_start(). */
+struct daemon {
+    pid_t pid;
+    int pidfd; /* readable when the supervisor has ended; close-on-exec */
+};
+
+#define DAEMON_NONE {.pid = -1, .pidfd = -1}
+
+/* Forks a supervisor, in a session of its own and with no descriptor of the
+ * caller's but those named in opts, and waits until packets flow.
+ * Return: 0 and *ret, which daemon_stop() or daemon_release() ends;
+ * -errno and a sentence for people in err (no program name, no final stop);
+ * -EALREADY when a daemon is attached to the namespace, -EPERM without
+ * CAP_NET_ADMIN and CAP_NET_RAW there, -ENETUNREACH without a default route. */
+int daemon_start(const struct daemon_options *opts, struct daemon *ret,
+                 char err[DAEMON_ERROR_LEN]);
+
+/* Ends every connection, takes everything away that was configured, and waits
+ * until the supervisor has ended and reaps it. Kills it when it takes longer
+ * than timeout_ms (then what was configured stays, closed).
+ * A struct daemon that is DAEMON_NONE is a no-op.
+ * Return: 0; -ETIMEDOUT when it had to be killed; -ECHILD when it had ended badly before. */
+int daemon_stop(struct daemon *d, int timeout_ms);
+
+/* Lets go of the supervisor: it runs on, and init reaps it after the caller's end. */
+void daemon_release(struct daemon *d);
+
+/* Becomes the supervisor: returns when SIGTERM, SIGINT or the ctl method Down
+ * ended it and everything is taken away. ready_fd gets one newline when packets
+ * flow; -1: none. The calling process ends up inside the namespace.
+ * Return: 0; -errno and a sentence in err. */
+int daemon_run(const struct daemon_options *opts, int ready_fd, char err[DAEMON_ERROR_LEN]);
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Network namespaces by name, path, process or descriptor.
+ */
+#ifndef TCNS_CTL_NETNS_H
+#define TCNS_CTL_NETNS_H
+
+#include <sys/types.h>
+
+/* Opens the namespace that text names: "self"; a path (has a slash); a process
+ * id; else a name under /run/netns, as "ip netns" makes them. A file of that
+ * name wins over a process id.
+ * Return: a close-on-exec descriptor; -errno (-ENOENT: no such namespace,
+ * -EINVAL: not a network namespace). */
+int netns_open(const char *text);
+
+/* Return: 0 and the inode number that identifies the namespace; -errno. */
+int netns_inode(int fd, ino_t *ret);
+
+/* Moves the calling thread into the namespace. Return: 0; -errno. */
+int netns_enter(int fd);
+
+#endif
