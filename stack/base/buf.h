@@ -11,6 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* A received packet starts here in its buffer; the stack keeps its bookkeeping before it. */
+#define BUF_PACKET_HEADROOM_LEN 64
+
 struct buf {
     uint32_t refs;
     uint32_t cap;    /* bytes allocated in bytes[] */

@@ -1,0 +1,549 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * One TCP leg over one lwIP pcb. See leg.h for how it works.
+ */
+#include "tcp/leg.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tcp/stack.h"
+#include "tcp/timewait.h"
+
+/* Receive window: starts small, doubles as it is used, up to the side's limit. */
+#define RX_WINDOW_FIRST_LEN (256u * 1024)
+#define RX_WINDOW_MAX_LEN   (4u * 1024 * 1024)
+/* With this much held in all queues together no window grows any more. */
+#define RX_GROW_TOTAL_MAX_LEN (96u * 1024 * 1024)
+
+/* Written but unacknowledged: twice what may be in flight, within these limits. */
+#define TX_MIN_LEN (256u * 1024)
+#define TX_MAX_LEN (6u * 1024 * 1024)
+
+/* A super-segment of the inner leg is a whole number of wire packets below this. */
+#define INNER_SEGMENT_LEN 65000u
+
+#define MSS_MIN_LEN 88
+
+/* Largest slice for tcp_write(), whose length is 16 bits. */
+#define WRITE_MAX_LEN 65535u
+
+struct leg_tx {
+    struct buf *buf;
+    size_t len;
+};
+
+/* The pbuf of a received packet lies in the head-room of its buffer. */
+struct rx_pbuf {
+    struct pbuf_custom custom;
+    struct buf *buf;
+};
+
+static struct buf *pbuf_buf(const struct pbuf *p)
+{
+    return ((const struct rx_pbuf *)(const void *)p)->buf;
+}
+
+static void rx_pbuf_free(struct pbuf *p)
+{
+    buf_unref(pbuf_buf(p));
+}
+
+_Static_assert(sizeof(struct rx_pbuf) <= BUF_PACKET_HEADROOM_LEN, "the pbuf lies in the head-room");
+
+static struct pbuf *rx_pbuf_new(struct buf *buf, uint8_t *bytes, size_t len)
+{
+    struct rx_pbuf *rx = (struct rx_pbuf *)(void *)buf->bytes;
+
+    memset(rx, 0, sizeof(*rx));
+    rx->custom.custom_free_function = rx_pbuf_free;
+    rx->buf = buf;
+    return pbuf_alloced_custom(PBUF_RAW, (u16_t)len, PBUF_REF, &rx->custom, bytes, (u16_t)len);
+}
+
+/* --- Ring of written buffers ------------------------------------------------- */
+
+static bool tx_push(struct leg *leg, struct buf *buf, size_t len)
+{
+    if (leg->tx_cnt == leg->tx_cap) {
+        uint32_t cap = leg->tx_cap ? leg->tx_cap * 2 : 4;
+        struct leg_tx *tx = malloc(cap * sizeof(*tx));
+        if (!tx)
+            return false;
+        for (uint32_t i = 0; i < leg->tx_cnt; i++)
+            tx[i] = leg->tx[(leg->tx_head + i) % leg->tx_cap];
+        free(leg->tx);
+        leg->tx = tx;
+        leg->tx_cap = cap;
+        leg->tx_head = 0;
+    }
+    leg->tx[(leg->tx_head + leg->tx_cnt) % leg->tx_cap] = (struct leg_tx){buf_ref(buf), len};
+    leg->tx_cnt++;
+    leg->tx_len += len;
+    return true;
+}
+
+static void tx_pop(struct leg *leg, size_t len)
+{
+    leg->tx_len -= len;
+    while (len > 0) {
+        struct leg_tx *tx = &leg->tx[leg->tx_head];
+        if (len < tx->len) {
+            tx->len -= len;
+            return;
+        }
+        len -= tx->len;
+        buf_unref(tx->buf);
+        leg->tx_head = (leg->tx_head + 1) % leg->tx_cap;
+        leg->tx_cnt--;
+    }
+    if (leg->tx_cnt == 0) { /* idle legs hold no memory for it */
+        free(leg->tx);
+        leg->tx = NULL;
+        leg->tx_cap = leg->tx_head = 0;
+    }
+}
+
+static void rx_clear(struct leg *leg)
+{
+    while (leg->rx_head) {
+        struct pbuf *p = leg->rx_head;
+        leg->rx_head = p->next;
+        p->next = NULL;
+        pbuf_free(p);
+    }
+    leg->rx_tail = NULL;
+    leg->rx_len = 0;
+}
+
+/* --- Timers ------------------------------------------------------------------ */
+
+static bool is_quiet_state(enum tcp_state state)
+{
+    return state == ESTABLISHED || state == CLOSE_WAIT || state == FIN_WAIT_2;
+}
+
+static bool needs_timer(const struct tcp_pcb *pcb)
+{
+    return pcb->unacked || pcb->unsent || pcb->ooseq ||
+           (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND)) || !is_quiet_state(pcb->state);
+}
+
+static void set_hot(struct leg *leg, bool hot)
+{
+    bool is_hot = leg->hot_link != NULL;
+
+    if (hot == is_hot)
+        return;
+    if (hot) {
+        leg->hot_next = stack.hot;
+        leg->hot_link = &stack.hot;
+        if (stack.hot)
+            stack.hot->hot_link = &leg->hot_next;
+        stack.hot = leg;
+    } else {
+        *leg->hot_link = leg->hot_next;
+        if (leg->hot_next)
+            leg->hot_next->hot_link = leg->hot_link;
+        leg->hot_next = NULL;
+        leg->hot_link = NULL;
+    }
+}
+
+void leg_update_hot(struct leg *leg)
+{
+    set_hot(leg, leg->pcb && needs_timer(leg->pcb));
+}
+
+/* --- lwIP's callbacks: take note, do nothing ----------------------------------- */
+
+static void note(struct leg *leg, unsigned event)
+{
+    leg->events |= event;
+    stack.cfg.ops->on_event(leg);
+}
+
+/* lwIP has freed the pcb, and no longer refers to what was written. */
+static void forget_pcb(struct leg *leg)
+{
+    set_hot(leg, false);
+    leg->pcb = NULL;
+    if (leg->tx_len > 0)
+        tx_pop(leg, leg->tx_len);
+}
+
+static void on_err(void *arg, err_t err)
+{
+    struct leg *leg = arg;
+
+    forget_pcb(leg);
+    switch (err) {
+    case ERR_CLSD:
+        note(leg, LEG_EV_CLOSED);
+        break;
+    case ERR_RST:
+        note(leg, LEG_EV_RESET);
+        break;
+    default:
+        note(leg, LEG_EV_TIMEOUT);
+        break;
+    }
+}
+
+static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
+{
+    struct leg *leg = arg;
+
+    if (!p) {
+        note(leg, LEG_EV_FIN);
+        return ERR_OK;
+    }
+    if (leg->rx_tail)
+        leg->rx_tail->next = p; /* not pbuf_cat: tot_len is 16 bits */
+    else
+        leg->rx_head = p;
+    for (; p; p = p->next) {
+        leg->rx_len += p->len;
+        leg->rx_tail = p;
+    }
+    note(leg, LEG_EV_DATA);
+    return ERR_OK;
+}
+
+static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
+{
+    struct leg *leg = arg;
+
+    tx_pop(leg, len);
+    note(leg, LEG_EV_SENT);
+    return ERR_OK;
+}
+
+/* Replaces lwIP's full-size receive window, before one is announced. */
+static void start_window(struct leg *leg)
+{
+    struct tcp_pcb *pcb = leg->pcb;
+
+    leg->rx_window_len = pcb->flags & TF_WND_SCALE ? RX_WINDOW_FIRST_LEN : 65535;
+    pcb->rcv_wnd = pcb->rcv_ann_wnd = (tcpwnd_size_t)leg->rx_window_len;
+}
+
+static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
+{
+    struct leg *leg = arg;
+
+    start_window(leg);
+    leg->established = true;
+    leg->events |= LEG_EV_ESTABLISHED;
+    stack.cfg.ops->on_established(leg, stack.packet);
+    stack.cfg.ops->on_event(leg);
+    return ERR_OK;
+}
+
+static void adopt(struct leg *leg, struct tcp_pcb *pcb)
+{
+    leg->pcb = pcb;
+    tcp_arg(pcb, leg);
+    tcp_recv(pcb, on_recv);
+    tcp_sent(pcb, on_sent);
+    tcp_err(pcb, on_err);
+    tcp_nagle_disable(pcb); /* the application's own kernel does that */
+}
+
+/* --- Opening -------------------------------------------------------------------- */
+
+int leg_connect(struct leg *leg, const struct tuple *tuple)
+{
+    struct tcp_pcb *pcb = tcp_new_ip_type(IPADDR_TYPE_ANY);
+    bool inner = leg->side == SIDE_INNER;
+    ip_addr_t remote;
+
+    if (!pcb)
+        return -ENOMEM;
+    adopt(leg, pcb);
+    addr_to_lwip(inner ? &tuple->peer : &tuple->local, &pcb->local_ip);
+    addr_to_lwip(inner ? &tuple->local : &tuple->peer, &remote);
+    pcb->local_port = inner ? tuple->peer_port : tuple->local_port;
+    pcb->netif_idx = netif_get_index(&stack.netif[leg->side]);
+    err_t err = tcp_connect(pcb, &remote, inner ? tuple->local_port : tuple->peer_port,
+                            on_connected);
+    tcp_active_pcbs = NULL; /* where tcp_connect put it, alone */
+    if (err != ERR_OK) {
+        pcb->local_port = 0; /* it is on no list that tcp_abandon could take it from */
+        tcp_err(pcb, NULL);
+        tcp_abandon(pcb, 0);
+        leg->pcb = NULL;
+        return -ENOMEM;
+    }
+    pcb->next = NULL;
+    leg_update_hot(leg);
+    return 0;
+}
+
+static void set_current_packet(enum side side, const struct packet *packet)
+{
+    struct netif *netif = &stack.netif[side];
+
+    stack.packet = packet;
+    ip_data.current_netif = netif;
+    ip_data.current_input_netif = netif;
+    ip_data.current_ip_header_tot_len = (u16_t)(packet->tcp - packet->ip);
+    addr_to_lwip(&packet->src, &ip_data.current_iphdr_src);
+    addr_to_lwip(&packet->dst, &ip_data.current_iphdr_dest);
+    ip_data.current_ip4_header = NULL;
+    ip_data.current_ip6_header = NULL;
+    if (packet->v6)
+        ip_data.current_ip6_header = (struct ip6_hdr *)(void *)packet->ip;
+    else
+        ip_data.current_ip4_header = (const struct ip_hdr *)(const void *)packet->ip;
+}
+
+static void feed(enum side side, struct buf *buf, const struct packet *packet)
+{
+    size_t len = packet->len - (size_t)(packet->tcp - packet->ip);
+
+    output_flush(side); /* the segment may acknowledge what the batch refers to */
+    set_current_packet(side, packet);
+    tcp_input(rx_pbuf_new(buf, packet->tcp, len), &stack.netif[side]);
+    stack.packet = NULL;
+}
+
+int leg_accept(struct leg *leg, struct buf *buf, const struct packet *packet)
+{
+    struct tcp_pcb_listen *listener = stack.listener;
+
+    listener->local_port = packet->dst_port;
+    listener->callback_arg = leg;
+    listener->netif_idx = netif_get_index(&stack.netif[leg->side]);
+    listener->next = NULL;
+    tcp_listen_pcbs.listen_pcbs = listener;
+    tcp_active_pcbs = NULL;
+    feed(leg->side, buf, packet);
+    tcp_listen_pcbs.listen_pcbs = NULL;
+
+    struct tcp_pcb *pcb = tcp_active_pcbs;
+    tcp_active_pcbs = NULL;
+    if (!pcb)
+        return -ENOMEM;
+    pcb->next = NULL;
+    adopt(leg, pcb);
+    start_window(leg);
+    leg_update_hot(leg);
+    return 0;
+}
+
+/* Fits the pcb to its side. After tcp_input(), because lwIP sets the congestion
+ * window of an accepted pcb after the callback. */
+static void on_handshake_done(struct leg *leg)
+{
+    struct tcp_pcb *pcb = leg->pcb;
+
+    /* An absurdly small MSS would cost a segment's bookkeeping per byte. */
+    pcb->mss = LWIP_MAX(pcb->mss, MSS_MIN_LEN);
+    leg->wire_mss = pcb->mss;
+    if (leg->side == SIDE_INNER) {
+        /* No network lies between: only the application's window limits us. */
+        pcb->mss = (u16_t)(INNER_SEGMENT_LEN / leg->wire_mss * leg->wire_mss);
+        pcb->cwnd = TCP_SND_BUF;
+        pcb->ssthresh = TCP_SND_BUF;
+    }
+}
+
+/* --- Input ---------------------------------------------------------------------- */
+
+/* lwIP's list of TIME-WAIT pcbs becomes a record of ours at once. */
+static void collect_timewait(struct leg *leg)
+{
+    struct tcp_pcb *pcb = tcp_tw_pcbs;
+    bool inner = leg->side == SIDE_INNER;
+
+    if (!pcb)
+        return;
+    tcp_tw_pcbs = NULL;
+    struct addr here = addr_from_lwip(&pcb->local_ip), there = addr_from_lwip(&pcb->remote_ip);
+    struct tuple tuple = {
+        .local = inner ? there : here,
+        .peer = inner ? here : there,
+        .local_port = inner ? pcb->remote_port : pcb->local_port,
+        .peer_port = inner ? pcb->local_port : pcb->remote_port,
+    };
+    timewait_add(leg->side, &tuple, pcb->snd_nxt, pcb->rcv_nxt,
+                 (uint16_t)LWIP_MIN(pcb->rcv_ann_wnd >> pcb->rcv_scale, 0xffffu));
+    tcp_err(pcb, NULL);
+    tcp_free(pcb);
+    forget_pcb(leg);
+    note(leg, LEG_EV_CLOSED);
+}
+
+void leg_input(struct leg *leg, struct buf *buf, const struct packet *packet)
+{
+    bool was_established = leg->established;
+
+    tcp_active_pcbs = leg->pcb;
+    feed(leg->side, buf, packet);
+    tcp_active_pcbs = NULL;
+    if (leg->pcb) /* an ACK that is due in TIME-WAIT still leaves here */
+        collect_timewait(leg);
+    if (!leg->pcb)
+        return;
+    if (leg->established && !was_established)
+        on_handshake_done(leg);
+    /* Stretch segments are acknowledged at once: a delayed ACK for 64 KB stops the sender. */
+    if (packet->data_len >= 2u * leg->wire_mss && leg->pcb->flags & TF_ACK_DELAY)
+        tcp_ack_now(leg->pcb);
+    leg_update_hot(leg);
+}
+
+/* --- Reading --------------------------------------------------------------------- */
+
+size_t leg_peek(const struct leg *leg, struct leg_chunk *ret_chunks, size_t max_cnt)
+{
+    size_t cnt = 0;
+
+    for (const struct pbuf *p = leg->rx_head; p && cnt < max_cnt; p = p->next) {
+        if (p->len > 0)
+            ret_chunks[cnt++] = (struct leg_chunk){pbuf_buf(p), p->payload, p->len};
+    }
+    return cnt;
+}
+
+static void open_window(struct leg *leg, size_t len)
+{
+    struct tcp_pcb *pcb = leg->pcb;
+    uint32_t grow = 0;
+
+    if (pcb->flags & TF_WND_SCALE && leg->rx_window_len < RX_WINDOW_MAX_LEN &&
+        buf_total() < RX_GROW_TOTAL_MAX_LEN)
+        grow = (uint32_t)LWIP_MIN(len, RX_WINDOW_MAX_LEN - leg->rx_window_len);
+    leg->rx_window_len += grow;
+    pcb->rcv_wnd = (tcpwnd_size_t)LWIP_MIN(pcb->rcv_wnd + len + grow, leg->rx_window_len);
+    tcp_recved(pcb, 0); /* advertises it when it is worth a segment */
+}
+
+void leg_consume(struct leg *leg, size_t len)
+{
+    size_t left = len;
+
+    assert(len <= leg->rx_len);
+    leg->rx_len -= len;
+    while (left > 0 || (leg->rx_head && leg->rx_head->len == 0)) {
+        struct pbuf *p = leg->rx_head;
+        if (left < p->len) {
+            p->payload = (uint8_t *)p->payload + left;
+            p->len = (u16_t)(p->len - left);
+            break;
+        }
+        left -= p->len;
+        leg->rx_head = p->next;
+        if (!leg->rx_head)
+            leg->rx_tail = NULL;
+        p->next = NULL;
+        pbuf_free(p);
+    }
+    if (leg->pcb && leg->established)
+        open_window(leg, len);
+}
+
+/* --- Writing --------------------------------------------------------------------- */
+
+size_t leg_window(const struct leg *leg)
+{
+    if (!leg->pcb)
+        return 0;
+    return LWIP_MIN(leg->pcb->cwnd, leg->pcb->snd_wnd);
+}
+
+size_t leg_room(const struct leg *leg)
+{
+    struct tcp_pcb *pcb = leg->pcb;
+
+    if (!pcb || !leg->established || leg->fin_sent)
+        return 0;
+    size_t limit = 2 * leg_window(leg);
+    limit = LWIP_MAX(limit, TX_MIN_LEN);
+    limit = LWIP_MIN(limit, TX_MAX_LEN);
+    if (leg->tx_len >= limit)
+        return 0;
+    /* Each segment takes two pbufs, and one more where buffers meet. */
+    size_t pbufs = pcb->snd_queuelen < TCP_SND_QUEUELEN - 64 ? TCP_SND_QUEUELEN - 64u - pcb->snd_queuelen
+                                                             : 0;
+    size_t segment = LWIP_MIN(pcb->mss, LWIP_MAX(pcb->snd_wnd_max / 2, 1)); /* as tcp_write() */
+    return LWIP_MIN(limit - leg->tx_len, pbufs / 3 * LWIP_MIN(segment, 1000u));
+}
+
+int leg_write(struct leg *leg, struct buf *buf, const uint8_t *data, size_t len)
+{
+    if (!tx_push(leg, buf, len))
+        return -ENOMEM;
+    while (len > 0) {
+        size_t n = LWIP_MIN(len, WRITE_MAX_LEN);
+        err_t err = tcp_write(leg->pcb, data, (u16_t)n, 0);
+        if (err != ERR_OK)
+            return -ENOMEM;
+        data += n;
+        len -= n;
+    }
+    leg_update_hot(leg);
+    return 0;
+}
+
+void leg_output(struct leg *leg)
+{
+    if (!leg->pcb)
+        return;
+    tcp_output(leg->pcb);
+    leg_update_hot(leg);
+}
+
+void leg_shutdown(struct leg *leg)
+{
+    if (!leg->pcb || leg->fin_sent)
+        return;
+    leg->fin_sent = true;
+    tcp_shutdown(leg->pcb, 0, 1);
+    leg_update_hot(leg);
+}
+
+/* --- Ending ---------------------------------------------------------------------- */
+
+static void end_pcb(struct leg *leg, bool reset)
+{
+    struct tcp_pcb *pcb = leg->pcb;
+
+    rx_clear(leg);
+    if (!pcb)
+        return;
+    output_flush(leg->side);
+    tcp_err(pcb, NULL);
+    tcp_abandon(pcb, reset && pcb->state != SYN_SENT); /* nothing to reset before a SYN-ACK */
+    stack_flush();
+    forget_pcb(leg);
+}
+
+void leg_abort(struct leg *leg)
+{
+    end_pcb(leg, true);
+}
+
+void leg_drop(struct leg *leg)
+{
+    end_pcb(leg, false);
+}
+
+/* --- Questions ------------------------------------------------------------------- */
+
+bool leg_owns_seq(const struct leg *leg, uint32_t seq)
+{
+    const struct tcp_pcb *pcb = leg->pcb;
+
+    if (!pcb)
+        return false;
+    uint32_t una = pcb->state == SYN_SENT ? pcb->snd_nxt - 1 : pcb->lastack;
+    return (int32_t)(seq - una) >= 0 && (int32_t)(seq - pcb->snd_nxt) < 0;
+}
+
+bool leg_is_connecting(const struct leg *leg)
+{
+    return leg->pcb && leg->pcb->state == SYN_SENT;
+}

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * A TCP leg: our end of one TCP connection, run by lwIP.
+ *
+ * How it works: a relayed connection has two legs. The inner one answers the
+ * application's kernel through the TUN and bears the peer's address; the outer
+ * one faces the peer on the uplink and bears the container's. lwIP is the
+ * per-connection state machine only: packets are taken apart by packet.c, the
+ * pcb is found by the caller, and segments leave through output.c, which adds
+ * the option slot, coalesces neighbours into one super-segment and rebuilds
+ * headers. Legs with nothing to time are not on lwIP's lists (stack_tick).
+ *
+ * lwIP is not re-entrant: from the callbacks in stack_ops no function declared
+ * here may be called, unless it says so.
+ */
+#ifndef TCNS_TCP_LEG_H
+#define TCNS_TCP_LEG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "base/buf.h"
+#include "base/siphash.h"
+#include "base/tuple.h"
+#include "tcp/packet.h"
+
+struct pbuf;
+struct tcp_pcb;
+
+enum side { SIDE_INNER, SIDE_OUTER };
+#define SIDE_CNT 2
+
+static inline enum side side_other(enum side s)
+{
+    return s == SIDE_INNER ? SIDE_OUTER : SIDE_INNER;
+}
+
+/* What happened to a leg; kept until leg_take_events(). */
+#define LEG_EV_ESTABLISHED 0x01u
+#define LEG_EV_DATA        0x02u /* bytes may be read */
+#define LEG_EV_FIN         0x04u /* the other end sent all it has */
+#define LEG_EV_SENT        0x08u /* there is more room to write */
+#define LEG_EV_CLOSED      0x10u /* both directions ended in order; the leg is gone */
+#define LEG_EV_RESET       0x20u /* the other end reset it; the leg is gone */
+#define LEG_EV_TIMEOUT     0x40u /* the other end is silent; the leg is gone */
+#define LEG_EV_GONE        (LEG_EV_CLOSED | LEG_EV_RESET | LEG_EV_TIMEOUT)
+
+/* TCP options that are not lwIP's business, added to outgoing segments. With MSS,
+ * window scale and SACK-permitted lwIP takes 12 of the 40 bytes of a SYN. */
+#define LEG_OPTION_MAX_LEN 28
+struct leg_option {
+    uint8_t bytes[LEG_OPTION_MAX_LEN];
+    uint8_t len;
+};
+
+struct leg_tx; /* a buffer that lwIP still refers to */
+
+struct leg {
+    struct tcp_pcb *pcb; /* NULL: not there yet, or gone */
+    enum side side;
+    unsigned events;
+
+    struct leg_option syn_option; /* on SYN and SYN-ACK, the same on each retransmission */
+    struct leg_option ack_option; /* on every other segment, while len > 0 */
+
+    uint16_t wire_mss;   /* largest payload of one packet; larger segments are cut by GSO */
+    bool established;
+    bool fin_sent;
+
+    struct pbuf *rx_head, *rx_tail; /* received, not yet consumed */
+    size_t rx_len;
+    uint32_t rx_window_len; /* what the other end may have in flight to us, grows with use */
+
+    struct leg_tx *tx; /* ring: written, not yet acknowledged */
+    uint32_t tx_head, tx_cnt, tx_cap;
+    size_t tx_len;
+
+    struct leg *hot_next, **hot_link; /* list of the legs that have timers running */
+};
+
+/* One packet on its way out. */
+struct stack_tx {
+    enum side side;
+    struct addr dst;
+    bool v6;
+    uint8_t *hdr;        /* IP and TCP header; 32 bytes before it may be written to */
+    size_t hdr_len;
+    size_t ip_len;       /* of the IP header: where the TCP checksum starts to count */
+    struct iovec *iov;   /* payload; borrowed until the call returns */
+    size_t iov_cnt;
+    size_t data_len;
+    uint16_t gso_size;   /* payload of one wire packet; 0 when data_len is no larger */
+};
+
+struct stack_ops {
+    /* Sends one packet. Return: false when the device takes no more for now; the
+     * stack keeps the packet and waits for stack_writable(). */
+    bool (*output)(const struct stack_tx *tx);
+    /* leg->events grew. Called from within lwIP: take note, do nothing. */
+    void (*on_event)(struct leg *leg);
+    /* The handshake is complete; packet is the one that completed it. Called from
+     * within lwIP, before anything else leaves: leg->ack_option may be set here. */
+    void (*on_established)(struct leg *leg, const struct packet *packet);
+};
+
+struct stack_config {
+    const struct stack_ops *ops;
+    struct siphash_key isn_key; /* random, RFC 6528 3 */
+    uint16_t mtu[SIDE_CNT];     /* announced MSS = mtu - headers */
+};
+
+/* Once per process. Return: 0 or -ENOMEM. */
+int stack_init(const struct stack_config *cfg);
+void stack_done(void);
+void stack_set_mtu(enum side side, uint16_t mtu);
+
+/* Sends what was collected. Before it, output may still be in the making. */
+void stack_flush(void);
+/* The device of that side takes packets again. */
+void stack_writable(enum side side);
+
+/* Milliseconds between ticks that hot legs need. */
+#define STACK_TICK_MS 25
+/* Runs timers. Call every STACK_TICK_MS while stack_needs_tick(). */
+void stack_tick(uint64_t now_ms);
+bool stack_needs_tick(void);
+/* Tells the time while no tick is needed; call before using legs after a pause. */
+void stack_set_time(uint64_t now_ms);
+
+/* Answers a segment for which there is no connection: RST (RFC 9293 3.10.7.1). */
+void stack_reset(enum side side, const struct packet *packet);
+
+/* A single segment without a leg. src is our end. */
+void stack_send_control(enum side side, const struct tuple *tuple, uint32_t seq, uint32_t ack,
+                        uint8_t flags, uint16_t window);
+
+/* --- One leg. Zeroed memory with side set is a leg that is not there. --------- */
+
+/* Active open to the far end of tuple, with its ports. Return: 0, -ENOMEM. */
+int leg_connect(struct leg *leg, const struct tuple *tuple);
+
+/* Passive open: answers the SYN in buf, parsed as packet; takes buf.
+ * Return: 0, or -ENOMEM (nothing was sent). */
+int leg_accept(struct leg *leg, struct buf *buf, const struct packet *packet);
+
+/* A segment for this leg, in buf, parsed as packet; takes buf. */
+void leg_input(struct leg *leg, struct buf *buf, const struct packet *packet);
+
+/* Return: the events since the last call. */
+static inline unsigned leg_take_events(struct leg *leg)
+{
+    unsigned ev = leg->events;
+    leg->events = 0;
+    return ev;
+}
+
+struct leg_chunk {
+    struct buf *buf; /* borrowed; take a reference to keep data */
+    uint8_t *data;
+    size_t len;
+};
+
+/* Received bytes, oldest first, without taking them. Return: number of chunks. */
+size_t leg_peek(const struct leg *leg, struct leg_chunk *ret_chunks, size_t max_cnt);
+/* The first len bytes were taken by the other leg: frees them and opens the window. */
+void leg_consume(struct leg *leg, size_t len);
+
+/* Return: bytes that leg_write() takes now. */
+size_t leg_room(const struct leg *leg);
+/* Queues data[0..len), which lies in buf, without a copy; keeps a reference to
+ * buf until it is acknowledged. len <= leg_room(). Return: 0, or -ENOMEM: the
+ * leg can't go on and must be aborted. */
+int leg_write(struct leg *leg, struct buf *buf, const uint8_t *data, size_t len);
+/* Hands queued segments, and an ACK that is due, to the output. */
+void leg_output(struct leg *leg);
+/* Our FIN, after all that was written. */
+void leg_shutdown(struct leg *leg);
+/* RST to the other end; frees everything. No event follows. No-op when gone. */
+void leg_abort(struct leg *leg);
+/* Frees everything, silently. */
+void leg_drop(struct leg *leg);
+
+/* Return: bytes that congestion window and receiver allow in flight now. */
+size_t leg_window(const struct leg *leg);
+/* Is seq something that this leg has sent and that was not acknowledged? For ICMP (RFC 5927 4.1). */
+bool leg_owns_seq(const struct leg *leg, uint32_t seq);
+bool leg_is_connecting(const struct leg *leg);
+
+#endif

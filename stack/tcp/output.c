@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The way out of lwIP: option slot, coalescing, new headers.
+ *
+ * How it works: lwIP hands over one segment at a time. Segments of one leg that
+ * follow each other without a gap are collected into one batch per side; the
+ * kernel cuts it into wire packets (GSO), so a segment may also be larger than
+ * a packet. Payload is referred to, not copied: it stays valid until lwIP sees
+ * the next acknowledgement, so a batch is flushed before the next tcp_input()
+ * of its side and before a leg is aborted.
+ *
+ * When a device takes no more, its batch stays here ("blocked") with a copy of
+ * the payload; lwIP is told ERR_WOULDBLOCK, and leaves further segments on its
+ * unsent queue.
+ */
+#include <arpa/inet.h>
+#include <assert.h>
+#include <string.h>
+
+#include "tcp/stack.h"
+
+#define IOV_MAX_CNT     256
+#define HEADROOM_LEN    32 /* link-layer and virtio-net headers of the device */
+#define IP4_LEN         20
+#define IP6_LEN         40
+#define TCP_LEN         20
+#define TCP_HDR_MAX_LEN 60
+#define TCPOPT_NOP      1
+#define INLINE_MAX_LEN  64 /* zero-window probes carry their byte beside the header */
+
+struct batch {
+    bool pending; /* there is a packet */
+    bool blocked; /* and the device did not take it */
+    struct leg *leg;
+    struct addr dst;
+    bool v6;
+    uint32_t next_seq;
+    size_t ip_len, hdr_len, data_len, iov_cnt;
+    uint16_t mss;
+    uint8_t hdr[HEADROOM_LEN + IP6_LEN + TCP_HDR_MAX_LEN];
+    uint8_t inlined[INLINE_MAX_LEN];
+    struct iovec iov[IOV_MAX_CNT];
+};
+
+_Static_assert(HEADROOM_LEN >= 14 + 12, "Ethernet and virtio-net headers must fit");
+
+static struct batch batches[SIDE_CNT];
+static uint8_t parked[SIDE_CNT][PACKET_MAX_LEN];
+
+static uint8_t *batch_tcp(struct batch *b)
+{
+    return b->hdr + HEADROOM_LEN + b->ip_len;
+}
+
+static void put16(uint8_t *p, size_t v)
+{
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
+}
+
+static void finish_ip_header(struct batch *b)
+{
+    static uint16_t next_id;
+    uint8_t *ip = b->hdr + HEADROOM_LEN;
+
+    if (b->v6) {
+        put16(ip + 4, b->hdr_len - IP6_LEN + b->data_len);
+        return;
+    }
+    put16(ip + 2, b->hdr_len + b->data_len);
+    put16(ip + 4, next_id);
+    next_id = (uint16_t)(next_id + 1 + b->data_len / (b->mss ? b->mss : 1));
+    memset(ip + 10, 0, 2);
+    uint16_t sum = (uint16_t)~packet_sum_fold(packet_sum(ip, IP4_LEN, 0));
+    memcpy(ip + 10, &sum, 2);
+}
+
+/* Input may free what the batch refers to; a batch that stays owns its bytes. */
+static void park(enum side side)
+{
+    struct batch *b = &batches[side];
+    uint8_t *out = parked[side];
+
+    for (size_t i = 0; i < b->iov_cnt; i++) {
+        memcpy(out, b->iov[i].iov_base, b->iov[i].iov_len);
+        out += b->iov[i].iov_len;
+    }
+    b->iov[0] = (struct iovec){parked[side], b->data_len};
+    b->iov_cnt = b->data_len > 0;
+    b->blocked = true;
+}
+
+void output_flush(enum side side)
+{
+    struct batch *b = &batches[side];
+
+    if (!b->pending)
+        return;
+    if (!b->blocked)
+        finish_ip_header(b);
+
+    struct stack_tx tx = {
+        .side = side,
+        .dst = b->dst,
+        .v6 = b->v6,
+        .hdr = b->hdr + HEADROOM_LEN,
+        .hdr_len = b->hdr_len,
+        .ip_len = b->ip_len,
+        .iov = b->iov,
+        .iov_cnt = b->iov_cnt,
+        .data_len = b->data_len,
+        .gso_size = b->data_len > b->mss ? b->mss : 0,
+    };
+    if (stack.cfg.ops->output(&tx))
+        b->pending = b->blocked = false;
+    else if (!b->blocked)
+        park(side);
+}
+
+bool output_is_blocked(enum side side)
+{
+    return batches[side].blocked;
+}
+
+static void start_ip_header(struct batch *b, const struct addr *src, const struct addr *dst,
+                            uint8_t tos)
+{
+    uint8_t *ip = b->hdr + HEADROOM_LEN;
+
+    b->v6 = !addr_is_v4(src);
+    b->ip_len = b->v6 ? IP6_LEN : IP4_LEN;
+    memset(ip, 0, b->ip_len);
+    if (b->v6) {
+        ip[0] = (uint8_t)(0x60 | tos >> 4);
+        ip[1] = (uint8_t)(tos << 4);
+        ip[6] = IPPROTO_TCP;
+        ip[7] = TCP_TTL;
+        memcpy(ip + 8, &src->in6, 16);
+        memcpy(ip + 24, &dst->in6, 16);
+    } else {
+        ip[0] = 0x45;
+        ip[1] = tos;
+        ip[6] = 0x40; /* don't fragment: the path MTU is ours to discover */
+        ip[8] = TCP_TTL;
+        ip[9] = IPPROTO_TCP;
+        memcpy(ip + 12, &src->in6.s6_addr[12], 4);
+        memcpy(ip + 16, &dst->in6.s6_addr[12], 4);
+    }
+}
+
+/* The TCP header as lwIP made it, plus the leg's option slot. */
+static size_t put_tcp_header(uint8_t *out, const uint8_t *tcp, size_t tcp_len,
+                             const struct leg *leg)
+{
+    memcpy(out, tcp, tcp_len);
+    if (!leg)
+        return tcp_len;
+
+    const struct leg_option *opt = tcp[13] & PACKET_SYN ? &leg->syn_option : &leg->ack_option;
+    size_t padded = (opt->len + 3u) & ~3u;
+    if (opt->len == 0 || tcp_len + padded > TCP_HDR_MAX_LEN)
+        return tcp_len;
+    memset(out + tcp_len, TCPOPT_NOP, padded - opt->len);
+    memcpy(out + tcp_len + padded - opt->len, opt->bytes, opt->len);
+    tcp_len += padded;
+    out[12] = (uint8_t)(tcp_len / 4 << 4);
+    return tcp_len;
+}
+
+/* What a wire packet may carry behind a header of this length: the MSS does not
+ * count options (RFC 6691 2), so they come off it. */
+static uint16_t data_per_packet(const struct leg *leg, const struct batch *b)
+{
+    size_t options_len = b->hdr_len - b->ip_len - TCP_LEN;
+
+    if (!leg || leg->wire_mss <= options_len + 1)
+        return 0xffff;
+    return (uint16_t)(leg->wire_mss - options_len);
+}
+
+static bool add_payload(struct batch *b, const struct pbuf *p, size_t skip)
+{
+    for (const struct pbuf *q = p; q; skip -= LWIP_MIN(skip, q->len), q = q->next) {
+        if (q->len <= skip)
+            continue;
+        uint8_t *data = (uint8_t *)q->payload + skip;
+        size_t len = q->len - skip;
+        if (b->iov_cnt == IOV_MAX_CNT)
+            return false;
+        if (q == p) {
+            /* beside the header: freed as soon as we return */
+            assert(len <= INLINE_MAX_LEN);
+            memcpy(b->inlined, data, len);
+            data = b->inlined;
+        }
+        struct iovec *last = b->iov_cnt ? &b->iov[b->iov_cnt - 1] : NULL;
+        if (last && (uint8_t *)last->iov_base + last->iov_len == data)
+            last->iov_len += len;
+        else
+            b->iov[b->iov_cnt++] = (struct iovec){data, len};
+        b->data_len += len;
+    }
+    return true;
+}
+
+static size_t pbuf_cnt(const struct pbuf *p)
+{
+    size_t n = 0;
+
+    for (; p; p = p->next)
+        n++;
+    return n;
+}
+
+/* Can the segment ride on the batch? Then all but PSH is the same. */
+static bool extends_batch(const struct batch *b, const struct leg *leg, const uint8_t *tcp,
+                          size_t tcp_len, const struct pbuf *p)
+{
+    const uint8_t *have = b->hdr + HEADROOM_LEN + b->ip_len;
+    size_t data_len = p->tot_len - tcp_len;
+    uint32_t seq;
+
+    memcpy(&seq, tcp + 4, 4);
+    return b->pending && !b->blocked && leg && b->leg == leg && data_len > 0 && b->data_len > 0 &&
+           ntohl(seq) == b->next_seq && tcp_len == TCP_LEN && b->hdr_len - b->ip_len == TCP_LEN &&
+           (have[13] & ~PACKET_PSH) == PACKET_ACK &&
+           (tcp[13] & ~(PACKET_PSH | PACKET_FIN)) == PACKET_ACK && leg->ack_option.len == 0 &&
+           b->hdr_len + b->data_len + data_len <= PACKET_MAX_LEN &&
+           b->iov_cnt + pbuf_cnt(p) <= IOV_MAX_CNT;
+}
+
+err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
+                     const struct addr *dst, uint8_t tos, struct pbuf *p)
+{
+    struct batch *b = &batches[side];
+    const uint8_t *tcp = p->payload;
+    size_t tcp_len = (size_t)(tcp[12] >> 4) * 4;
+    uint32_t seq;
+
+    memcpy(&seq, tcp + 4, 4);
+    if (extends_batch(b, leg, tcp, tcp_len, p)) {
+        uint8_t *have = batch_tcp(b);
+        memcpy(have + 8, tcp + 8, 4); /* newest acknowledgement and window */
+        memcpy(have + 14, tcp + 14, 2);
+        have[13] |= tcp[13];
+    } else {
+        output_flush(side);
+        if (b->blocked)
+            return ERR_WOULDBLOCK;
+        start_ip_header(b, src, dst, tos);
+        b->leg = leg;
+        b->dst = *dst;
+        b->data_len = 0;
+        b->iov_cnt = 0;
+        b->hdr_len = b->ip_len + put_tcp_header(batch_tcp(b), tcp, tcp_len, leg);
+        b->mss = data_per_packet(leg, b);
+        b->pending = true;
+    }
+    if (!add_payload(b, p, tcp_len)) {
+        b->pending = false; /* as if lost on the way */
+        return ERR_BUF;
+    }
+    b->next_seq = ntohl(seq) + (uint32_t)(p->tot_len - tcp_len);
+    if (tcp[13] & (PACKET_FIN | PACKET_SYN | PACKET_RST))
+        output_flush(side);
+    return ERR_OK;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * TIME-WAIT records: a hash table for look-up and a queue for expiry, for all
+ * waits take equally long.
+ */
+#include "tcp/timewait.h"
+
+#include <stdlib.h>
+
+#include "base/siphash.h"
+#include "tcp/stack.h"
+
+#define WAIT_MS    60000 /* two maximum segment lifetimes, as Linux has it */
+#define BUCKET_CNT 4096
+#define WAIT_MAX_CNT 65536
+
+struct wait {
+    struct wait *chain; /* same bucket */
+    struct wait *younger;
+    struct tuple tuple;
+    uint64_t end_ms;
+    uint32_t ours, theirs;
+    uint16_t window;
+    uint8_t side;
+    bool over; /* no longer in its bucket; waits for its turn in the queue */
+};
+
+static struct wait *buckets[BUCKET_CNT];
+static struct wait *oldest, *youngest;
+static size_t wait_cnt;
+
+static struct wait **bucket_of(enum side side, const struct tuple *tuple)
+{
+    uint64_t h = siphash(&stack.cfg.isn_key, tuple, sizeof(*tuple));
+
+    return &buckets[(h + side) % BUCKET_CNT];
+}
+
+static struct wait **find(enum side side, const struct tuple *tuple)
+{
+    struct wait **link = bucket_of(side, tuple);
+
+    while (*link && ((*link)->side != side || !tuple_eq(&(*link)->tuple, tuple)))
+        link = &(*link)->chain;
+    return link;
+}
+
+static void end_wait(struct wait **link)
+{
+    struct wait *w = *link;
+
+    *link = w->chain;
+    w->over = true;
+}
+
+static void drop_oldest(void)
+{
+    struct wait *w = oldest;
+
+    if (!w->over)
+        end_wait(find((enum side)w->side, &w->tuple));
+    oldest = w->younger;
+    if (!oldest)
+        youngest = NULL;
+    wait_cnt--;
+    free(w);
+}
+
+void timewait_add(enum side side, const struct tuple *tuple, uint32_t ours, uint32_t theirs,
+                  uint16_t window)
+{
+    struct wait **link = find(side, tuple);
+    struct wait *w;
+
+    if (*link)
+        end_wait(link);
+    if (wait_cnt == WAIT_MAX_CNT)
+        drop_oldest();
+    w = malloc(sizeof(*w));
+    if (!w)
+        return; /* as if two lifetimes had passed: late segments get a RST */
+    *w = (struct wait){
+        .tuple = *tuple,
+        .end_ms = stack.now_ms + WAIT_MS,
+        .ours = ours,
+        .theirs = theirs,
+        .window = window,
+        .side = (uint8_t)side,
+    };
+    link = bucket_of(side, tuple);
+    w->chain = *link;
+    *link = w;
+    if (youngest)
+        youngest->younger = w;
+    else
+        oldest = w;
+    youngest = w;
+    wait_cnt++;
+}
+
+bool timewait_input(enum side side, const struct tuple *tuple, const struct packet *packet)
+{
+    struct wait **link = find(side, tuple);
+    struct wait *w = *link;
+
+    if (!w)
+        return false;
+    if (packet->flags & PACKET_RST)
+        return true; /* RFC 1337 */
+    /* RFC 9293 3.6.1, RFC 1122 4.2.2.13: a SYN above what we have seen may open anew. */
+    if ((packet->flags & (PACKET_SYN | PACKET_ACK)) == PACKET_SYN &&
+        (int32_t)(packet->seq - w->theirs) > 0) {
+        end_wait(link);
+        return false;
+    }
+    if (packet->data_len > 0 || packet->flags & (PACKET_SYN | PACKET_FIN))
+        stack_send_control(side, tuple, w->ours, w->theirs, PACKET_ACK, w->window);
+    return true;
+}
+
+void timewait_tick(uint64_t now_ms)
+{
+    while (oldest && oldest->end_ms <= now_ms)
+        drop_oldest();
+}
+
+void timewait_clear(void)
+{
+    while (oldest)
+        drop_oldest();
+}
