@@ -89,6 +89,7 @@ struct session_config {
     size_t aead_cnt;
     bool app_aware;           /* a bit of our global suboption, RFC 8547 4.3 */
     bool mandatory_app_aware; /* disable encryption when the peer's a bit is 0 */
+    bool passive_role; /* active opener sets b = 1: for simultaneous open only, RFC 8547 4.3 */
     struct resume_cache *cache; /* borrowed; NULL: neither resume nor remember */
     session_random_fn random;
 };
@@ -104,6 +105,16 @@ struct session *session_new(const struct session_config *cfg);
 
 /* Wipes all keys. NULL is a no-op. */
 void session_free(struct session *s);
+
+#define SESSION_PEER_MAX_LEN 20 /* an address and a port */
+
+/* Names the host to be connected to, as the cache should know it; any bytes, copied.
+ * To be called before session_connect(); without it that connection neither resumes
+ * nor is remembered. Passive openers need no name. */
+void session_set_peer(struct session *s, const void *name, size_t len);
+
+/* Drops what the cache holds because of this connection, RFC 8548 3.5. */
+void session_forget(struct session *s);
 
 /* --- Options, RFC 8547 4.6 --------------------------------------------------
  * Options areas are the bytes after the fixed 20 of a TCP header, as received:
@@ -159,12 +170,18 @@ bool session_is_open(const struct session *s);
  * that answers a rekey. Caller owns *ret (buf_unref), NULL when there is none. */
 enum tcns_err session_output(struct session *s, struct buf **ret) MUST_CHECK;
 
+/* Initiates rekeying (RFC 8548 3.8), also to prove that the peer is alive (3.9): the peer
+ * must answer with a new frame. session_output() then has a frame, unless session_seal()
+ * is called first. No-op while an earlier rekeying is unanswered. Return: OK or STATE. */
+enum tcns_err session_rekey(struct session *s) MUST_CHECK;
+
 #define SESSION_SEAL_FIN 0x01u /* last frame of this direction, RFC 8548 3.7 */
 
 /* Makes one frame of the bytes in iov[0..iov_cnt), at most
  * SESSION_FRAME_DATA_MAX_LEN, which may be none when flags has SESSION_SEAL_FIN.
  * Caller owns *ret. Errors: STATE before the keys or after the final frame,
- * TOO_LARGE, NO_MEMORY, CRYPTO; *ret is then untouched. */
+ * TOO_LARGE, NO_MEMORY, CRYPTO; *ret is then untouched. STATE also while an Init message
+ * waits in session_output(). */
 enum tcns_err session_seal(struct session *s, const struct iovec *iov, size_t iov_cnt,
                            unsigned flags, struct buf **ret) MUST_CHECK;
 

@@ -1,0 +1,514 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * One connection's TCP-ENO negotiation and tcpcrypt session.
+ *
+ * The session only puts its parts in order: handshake (options), exchange (Init
+ * messages), frame (AEAD frames), rekey (generations), resume (secrets kept).
+ */
+#include "tcpcrypt/session.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tcpcrypt/exchange.h"
+#include "tcpcrypt/frame.h"
+#include "tcpcrypt/handshake.h"
+#include "tcpcrypt/rekey.h"
+#include "tcpcrypt/resume.h"
+
+/* RFC 8548 3.8: an AEAD key is good for a bounded number of messages. 2^22 frames
+ * of 2^12 blocks each stay below the 2^34.5 blocks that RFC 8446 5.5 allows one
+ * AES-GCM key. */
+#define FRAMES_PER_KEY_MAX (1u << 22)
+
+/* What the session waits for, in order. */
+enum state {
+    STATE_OPTIONS,    /* the SYN exchange; only handshake is valid */
+    STATE_PLAIN,      /* encryption is disabled; nothing more happens */
+    STATE_WAIT_INIT1, /* we are host B; exchange is valid */
+    STATE_WAIT_INIT2, /* we are host A; exchange is valid */
+    STATE_OPEN,       /* frames both ways; tx, rx, id are valid */
+    STATE_DEAD,       /* after an error of ours or the peer's: fatal says which */
+};
+
+struct session {
+    const struct session_config *cfg;
+    enum state state;
+    enum tcns_err fatal; /* STATE_DEAD only */
+    struct handshake handshake;
+    struct exchange exchange;
+    struct buf *init_out; /* our Init message until session_output() takes it */
+    struct frame_tx tx;
+    struct frame_rx rx;
+    struct rekey rekey;
+    uint32_t key_frame_cnt; /* frames sealed with the current key */
+    bool is_active;         /* session_connect() was called */
+    bool fin_sent;
+    bool fin_received;
+    bool has_id;
+    uint16_t aead;
+    uint8_t id[SESSION_ID_LEN];
+    uint64_t chain; /* cache entry that this session used or made; 0: none */
+    uint8_t peer_len;
+    uint8_t peer[SESSION_PEER_MAX_LEN];
+};
+
+const struct session_config session_config_default = {
+    .teps = {TEP_ECDHE_CURVE25519, TEP_ECDHE_CURVE448, TEP_ECDHE_P256, TEP_ECDHE_P521},
+    .tep_cnt = 4,
+    .aeads = {AEAD_AES_128_GCM, AEAD_AES_256_GCM, AEAD_CHACHA20_POLY1305},
+    .aead_cnt = 3,
+    .random = randombytes_buf,
+};
+
+/* --- Names ------------------------------------------------------------------ */
+
+const char *session_reason_name(enum session_reason reason)
+{
+    static const char *const upper[] = {
+#define X(name) #name,
+        SESSION_REASON_LIST(X)
+#undef X
+    };
+    enum { NAME_CNT = sizeof(upper) / sizeof(upper[0]), NAME_MAX_LEN = 24 };
+    static char names[NAME_CNT][NAME_MAX_LEN];
+    char *name;
+
+    if ((size_t)reason >= NAME_CNT)
+        return "unknown";
+    name = names[reason];
+    for (size_t i = 0; i < NAME_MAX_LEN - 1 && upper[reason][i]; i++)
+        name[i] = upper[reason][i] == '_' ? '-' : (char)tolower((unsigned char)upper[reason][i]);
+    return name;
+}
+
+const char *session_aead_name(uint16_t aead)
+{
+    const char *name = aead_name(aead);
+
+    return name ? name : "unknown";
+}
+
+const char *session_tep_name(uint8_t tep)
+{
+    const char *name = kex_name(tep & ENO_GLT_MASK);
+
+    return name ? name : "unknown";
+}
+
+/* --- Life ------------------------------------------------------------------- */
+
+static bool is_config_sane(const struct session_config *cfg)
+{
+    if (cfg->tep_cnt > sizeof(cfg->teps) / sizeof(cfg->teps[0]) ||
+        cfg->aead_cnt > sizeof(cfg->aeads) / sizeof(cfg->aeads[0]) || !cfg->random)
+        return false;
+    for (size_t i = 0; i < cfg->tep_cnt; i++)
+        if (!kex_is_known(cfg->teps[i]))
+            return false;
+    for (size_t i = 0; i < cfg->aead_cnt; i++)
+        if (aead_key_len(cfg->aeads[i]) == 0)
+            return false;
+    return true;
+}
+
+struct session *session_new(const struct session_config *cfg)
+{
+    struct session *s;
+
+    assert(is_config_sane(cfg));
+    if (sodium_init() < 0)
+        return NULL;
+    s = calloc(1, sizeof(*s));
+    if (!s)
+        return NULL;
+    s->cfg = cfg;
+    handshake_init(&s->handshake, cfg);
+    return s;
+}
+
+/* Everything but what session_get_info() still tells. */
+static void wipe_keys(struct session *s)
+{
+    sodium_memzero(&s->handshake.secret, sizeof(s->handshake.secret));
+    exchange_done(&s->exchange);
+    frame_tx_done(&s->tx);
+    frame_rx_done(&s->rx);
+    buf_unref(s->init_out);
+    s->init_out = NULL;
+}
+
+void session_free(struct session *s)
+{
+    if (!s)
+        return;
+    wipe_keys(s);
+    sodium_memzero(s, sizeof(*s));
+    free(s);
+}
+
+/* Return: e, which is final. */
+static enum tcns_err die(struct session *s, enum tcns_err e)
+{
+    wipe_keys(s);
+    s->state = STATE_DEAD;
+    s->fatal = e;
+    return e;
+}
+
+void session_set_peer(struct session *s, const void *name, size_t len)
+{
+    assert(len <= sizeof(s->peer));
+    memcpy(s->peer, name, len);
+    s->peer_len = (uint8_t)len;
+}
+
+void session_forget(struct session *s)
+{
+    if (s->cfg->cache)
+        resume_forget(s->cfg->cache, s->chain);
+}
+
+/* --- Keys ------------------------------------------------------------------- */
+
+/* What opening takes, whether the keys are fresh or resumed. */
+struct opening {
+    const uint8_t *ss;
+    uint16_t aead;
+    enum session_role original_role;
+    uint64_t tx_offset;
+    uint64_t rx_offset;
+};
+
+static enum session_role other_role(enum session_role role)
+{
+    return role == SESSION_ROLE_A ? SESSION_ROLE_B : SESSION_ROLE_A;
+}
+
+static enum tcns_err init_frames(struct session *s, const struct opening *o)
+{
+    const struct negotiation *n = &s->handshake.result;
+    uint8_t mk0[KEYS_K_LEN];
+    enum tcns_err e;
+
+    keys_first_master(o->ss, n->sn, n->sn_len, mk0);
+    e = frame_tx_init(&s->tx, o->aead, mk0, o->original_role, o->tx_offset);
+    if (e == TCNS_OK)
+        e = frame_rx_init(&s->rx, o->aead, mk0, other_role(o->original_role), o->rx_offset);
+    sodium_memzero(mk0, sizeof(mk0));
+    return e;
+}
+
+static enum tcns_err open_session(struct session *s, const struct opening *o)
+{
+    const struct negotiation *n = &s->handshake.result;
+    enum tcns_err e = init_frames(s, o);
+
+    if (e != TCNS_OK)
+        return e;
+    keys_session_id(n->tep_byte, o->ss, n->sn, n->sn_len, s->id);
+    s->aead = o->aead;
+    s->has_id = true;
+    s->state = STATE_OPEN;
+    return TCNS_OK;
+}
+
+/* RFC 8548 3.5: after a fresh exchange ss[1] is kept for a later connection. */
+static void remember(struct session *s, const struct exchange_result *r)
+{
+    const struct negotiation *n = &s->handshake.result;
+    struct resume_secret secret = {.tep = n->tep, .aead = r->aead, .original_role = n->role};
+
+    /* An active open whose peer has no name could never find its secret again. */
+    if (!s->cfg->cache || (s->is_active && s->peer_len == 0))
+        return;
+    keys_next_secret(r->ss, secret.ss);
+    s->chain = resume_put(s->cfg->cache, &secret, s->peer, s->is_active ? s->peer_len : 0);
+    sodium_memzero(&secret, sizeof(secret));
+}
+
+static enum tcns_err start_resumed(struct session *s)
+{
+    struct resume_secret *secret = &s->handshake.secret;
+    struct opening o = {
+        .ss = secret->ss,
+        .aead = secret->aead,
+        .original_role = secret->original_role,
+    };
+    enum tcns_err e = open_session(s, &o);
+
+    s->chain = secret->chain;
+    sodium_memzero(secret, sizeof(*secret));
+    return e;
+}
+
+static enum tcns_err start_fresh(struct session *s)
+{
+    uint8_t transcript[HANDSHAKE_TRANSCRIPT_MAX_LEN];
+    size_t len = handshake_transcript(&s->handshake, transcript);
+    const struct negotiation *n = &s->handshake.result;
+    enum tcns_err e;
+
+    /* A secret that was proposed in vain is used up as well. */
+    sodium_memzero(&s->handshake.secret, sizeof(s->handshake.secret));
+    e = exchange_start(&s->exchange, s->cfg, n->role, n->tep, transcript, len, &s->init_out);
+
+    if (e == TCNS_OK)
+        s->state = n->role == SESSION_ROLE_A ? STATE_WAIT_INIT2 : STATE_WAIT_INIT1;
+    return e;
+}
+
+/* --- Options ---------------------------------------------------------------- */
+
+/* After each segment: the handshake may have come to its end. */
+static enum tcns_err settle(struct session *s)
+{
+    enum tcns_err e = TCNS_OK;
+
+    if (s->state != STATE_OPTIONS || s->handshake.reason == SESSION_REASON_PENDING)
+        return TCNS_OK;
+    if (!handshake_is_enabled(&s->handshake))
+        s->state = STATE_PLAIN;
+    else if (s->handshake.result.is_resumed)
+        e = start_resumed(s);
+    else
+        e = start_fresh(s);
+    return e == TCNS_OK ? TCNS_OK : die(s, e);
+}
+
+static enum tcns_err receive(struct session *s, unsigned flags, const uint8_t *area,
+                             size_t area_len)
+{
+    enum tcns_err e;
+
+    if (s->state == STATE_DEAD)
+        return s->fatal;
+    e = handshake_receive(&s->handshake, flags, area, area_len);
+    return e == TCNS_OK ? settle(s) : die(s, e);
+}
+
+enum tcns_err session_connect(struct session *s, uint8_t ret_option[ENO_OPTION_MAX_LEN],
+                              size_t *ret_len)
+{
+    enum tcns_err e;
+
+    if (s->state == STATE_DEAD)
+        return s->fatal;
+    s->is_active = true;
+    e = handshake_connect(&s->handshake, s->peer, s->peer_len);
+    if (e != TCNS_OK)
+        return die(s, e);
+    handshake_option(&s->handshake, HANDSHAKE_SYN, ret_option, ret_len);
+    return settle(s);
+}
+
+enum tcns_err session_connect_synack(struct session *s, const uint8_t *area, size_t area_len)
+{
+    return receive(s, HANDSHAKE_SYN | HANDSHAKE_ACK, area, area_len);
+}
+
+enum tcns_err session_accept(struct session *s, const uint8_t *area, size_t area_len,
+                             uint8_t ret_option[ENO_OPTION_MAX_LEN], size_t *ret_len)
+{
+    enum tcns_err e = receive(s, HANDSHAKE_SYN, area, area_len);
+
+    if (e == TCNS_OK)
+        handshake_option(&s->handshake, HANDSHAKE_SYN | HANDSHAKE_ACK, ret_option, ret_len);
+    return e;
+}
+
+enum tcns_err session_accept_ack(struct session *s, const uint8_t *area, size_t area_len)
+{
+    return receive(s, HANDSHAKE_ACK, area, area_len);
+}
+
+/* --- What was negotiated ---------------------------------------------------- */
+
+void session_get_info(const struct session *s, struct session_info *ret_info)
+{
+    const struct handshake *h = &s->handshake;
+
+    *ret_info = (struct session_info){
+        .reason = h->reason,
+        .enabled = session_is_enabled(s),
+        .has_id = s->has_id,
+        .peer_app_aware = h->result.peer_app_aware,
+        .role = h->result.role,
+        .tep = h->result.tep,
+        .aead = s->aead,
+        .tx_generation = s->rekey.sealed,
+        .rx_generation = s->rekey.remote,
+    };
+    memcpy(ret_info->id, s->id, sizeof(ret_info->id));
+}
+
+bool session_is_enabled(const struct session *s)
+{
+    return handshake_is_enabled(&s->handshake);
+}
+
+bool session_is_open(const struct session *s)
+{
+    return s->state == STATE_OPEN;
+}
+
+/* --- Stream out ------------------------------------------------------------- */
+
+static enum tcns_err seal(struct session *s, uint8_t flags, const struct iovec *iov, size_t iov_cnt,
+                          struct buf **ret)
+{
+    struct rekey rekey = s->rekey;
+    struct frame_head head = {.flags = flags};
+    enum tcns_err e;
+
+    if (s->key_frame_cnt >= FRAMES_PER_KEY_MAX && !rekey_is_owed(&rekey))
+        rekey_initiate(&rekey);
+    if (rekey_on_seal(&rekey))
+        head.control |= FRAME_CONTROL_REKEY;
+    e = frame_seal(&s->tx, &head, iov, iov_cnt, ret);
+    if (e == TCNS_ERR_CRYPTO)
+        return die(s, e); /* the nonce may be used up */
+    if (e != TCNS_OK)
+        return e;
+    s->key_frame_cnt = head.control & FRAME_CONTROL_REKEY ? 1 : s->key_frame_cnt + 1;
+    s->rekey = rekey;
+    s->fin_sent = flags & FRAME_FLAG_FIN;
+    return TCNS_OK;
+}
+
+enum tcns_err session_seal(struct session *s, const struct iovec *iov, size_t iov_cnt,
+                           unsigned flags, struct buf **ret)
+{
+    bool is_fin = flags & SESSION_SEAL_FIN;
+
+    /* Our Init message must be on its way first: frame offsets count from behind it. */
+    if (s->state != STATE_OPEN || s->fin_sent || s->init_out)
+        return TCNS_ERR_STATE;
+    return seal(s, is_fin ? FRAME_FLAG_FIN : 0, iov, iov_cnt, ret);
+}
+
+static bool has_output(const struct session *s)
+{
+    return s->init_out || (s->state == STATE_OPEN && !s->fin_sent && rekey_is_owed(&s->rekey));
+}
+
+enum tcns_err session_output(struct session *s, struct buf **ret)
+{
+    if (s->state == STATE_DEAD)
+        return s->fatal;
+    *ret = s->init_out;
+    s->init_out = NULL;
+    if (!*ret && has_output(s))
+        return seal(s, 0, NULL, 0, ret);
+    return TCNS_OK;
+}
+
+enum tcns_err session_rekey(struct session *s)
+{
+    if (s->state != STATE_OPEN || s->fin_sent)
+        return TCNS_ERR_STATE;
+    /* RFC 8548 3.8: one at a time, because there may be no data to send with it */
+    if (s->rekey.local == s->rekey.remote)
+        rekey_initiate(&s->rekey);
+    return TCNS_OK;
+}
+
+/* --- Stream in -------------------------------------------------------------- */
+
+static enum tcns_err on_init(struct session *s, const uint8_t *in, size_t in_len, size_t *used,
+                             struct session_rx *rx)
+{
+    struct exchange_result r;
+    struct buf *out;
+    enum tcns_err e = exchange_receive(&s->exchange, in, in_len, used, &r, &out);
+
+    if (e != TCNS_OK)
+        return e;
+    e = open_session(s, &(struct opening){
+                            .ss = r.ss,
+                            .aead = r.aead,
+                            .original_role = s->handshake.result.role,
+                            .tx_offset = r.out_len,
+                            .rx_offset = r.in_len,
+                        });
+    if (e == TCNS_OK) {
+        remember(s, &r);
+        if (out)
+            s->init_out = out; /* host B; host A's may still wait to be sent */
+        rx->opened = true;
+    } else {
+        buf_unref(out);
+    }
+    exchange_done(&s->exchange);
+    sodium_memzero(&r, sizeof(r));
+    return e;
+}
+
+static enum tcns_err on_frame(struct session *s, const uint8_t *in, size_t in_len, size_t *used,
+                              struct session_rx *rx)
+{
+    struct frame_head head;
+    enum tcns_err e;
+
+    *used = 0;
+    if (s->fin_received && in_len > 0)
+        return TCNS_ERR_FRAME_AFTER_FIN;
+    e = frame_open(&s->rx, in, in_len, used, &head, &rx->data);
+    if (e != TCNS_OK)
+        return e;
+    rekey_on_frame(&s->rekey, head.control & FRAME_CONTROL_REKEY);
+    s->fin_received = head.flags & FRAME_FLAG_FIN;
+    rx->fin = s->fin_received;
+    rx->urgent = head.flags & FRAME_FLAG_URG;
+    rx->urgent_off = rx->urgent ? head.urgent : 0;
+    return TCNS_OK;
+}
+
+enum tcns_err session_open(struct session *s, const uint8_t *in, size_t in_len, size_t *ret_used,
+                           struct session_rx *ret_rx)
+{
+    struct session_rx rx = {0};
+    enum tcns_err e = TCNS_ERR_STATE;
+
+    *ret_used = 0;
+    switch (s->state) {
+    case STATE_OPTIONS:
+    case STATE_PLAIN:
+        return TCNS_ERR_STATE;
+    case STATE_WAIT_INIT1:
+    case STATE_WAIT_INIT2:
+        e = on_init(s, in, in_len, ret_used, &rx);
+        break;
+    case STATE_OPEN:
+        e = on_frame(s, in, in_len, ret_used, &rx);
+        break;
+    case STATE_DEAD:
+        return s->fatal;
+    }
+    if (e == TCNS_ERR_AGAIN)
+        return e;
+    if (e != TCNS_OK)
+        return die(s, e);
+    rx.output = has_output(s);
+    *ret_rx = rx;
+    return TCNS_OK;
+}
+
+enum tcns_err session_on_fin(struct session *s)
+{
+    switch (s->state) {
+    case STATE_OPTIONS:
+    case STATE_PLAIN:
+        return TCNS_ERR_STATE;
+    case STATE_WAIT_INIT1:
+    case STATE_WAIT_INIT2:
+        return die(s, TCNS_ERR_TRUNCATED);
+    case STATE_OPEN:
+        return s->fin_received ? TCNS_OK : die(s, TCNS_ERR_TRUNCATED);
+    case STATE_DEAD:
+        return s->fatal;
+    }
+    return TCNS_ERR_STATE;
+}
