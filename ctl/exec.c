@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The verb exec: a command in a network namespace of its own, attached.
+ *
+ * How it works: four processes. We stay in the calling namespace, relay signals
+ * and names (dns.c), and wait. The command is our child, in the new namespace,
+ * in our process group and on our terminal. The supervisor (daemon.c) is our
+ * child too and ends with us. The janitor, a child in a session of its own, does
+ * nothing until a pipe from us closes: then it takes away what we changed in the
+ * calling namespace (exec_host.c). So that happens however we end, and in one
+ * place. Should the janitor be killed as well, the next exec does it.
+ *
+ * Signals: all are blocked here and read from a descriptor. What a process sends
+ * us goes on to the command. What the terminal sends has reached the command
+ * already when it is in our process group, and is dropped. When the command
+ * stops we stop too, so that the shell's job control sees one job; the SIGCONT
+ * that wakes us goes on to the command.
+ */
+#include "ctl/exec.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "ctl/daemon.h"
+#include "ctl/dns.h"
+#include "ctl/exec_host.h"
+#include "ctl/exec_link.h"
+#include "ctl/netns.h"
+
+#define DAEMON_STOP_MS  3000
+#define JANITOR_WAIT_MS 4000 /* for the supervisor to take leave of its peers */
+#define RESOLV_CONF     "/etc/resolv.conf"
+
+const char exec_help[] =
+    "Runs the command as the calling user, in the caller's directory, with its environment and "
+    "terminal, in a network namespace of its own: TCP connections of the command, and of what it "
+    "starts, are encrypted where the peer can. Its addresses are private ones, translated to the "
+    "caller's. Exits with the command's status, 128 and the number of the signal that ended it, "
+    "125 when exec itself fails, 126 when the command cannot be executed, 127 when it is not found.";
+
+const struct cli_option exec_options[] = {
+    {OPT_POLICY, "policy", "prefer|require|off",
+     "prefer: clear when the peer cannot encrypt (default);\n"
+     "require: refuse then; off: never negotiate"},
+    {OPT_BYPASS, "bypass", "PORT[,PORT...]|none",
+     "TCP ports left to the kernel (default: ports that encrypt\n"
+     "themselves); ranges as 6000-6010, and the word \"default\" in\n"
+     "the list adds those"},
+    {OPT_LOG, "log", "FILE", "append the daemon's log to FILE"},
+    {OPT_VERBOSE, "verbose", NULL, "log on standard error; again for more"},
+    {OPT_END},
+};
+
+struct exec {
+    struct daemon_options opts;
+    bool verbose;
+    char **argv; /* of the command */
+    struct exec_host host;
+    struct daemon daemon;
+    struct dns *dns;
+    int netns_fd;
+    int signal_fd;
+    int janitor_fd; /* closing it lets the janitor work */
+    pid_t janitor;
+    pid_t child;
+    sigset_t caller_mask;
+    struct sigaction caller_sigchld;
+};
+
+static void __attribute__((format(printf, 1, 2))) complain(const char *fmt, ...)
+{
+    char text[600];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "tcpcrypt-ns: exec: %s\n", text);
+}
+
+static int complain_errno(int err, const char *what)
+{
+    complain("%s: %s%s", what, strerror(-err),
+             err == -EPERM || err == -EACCES ? " (exec needs root, or CAP_NET_ADMIN, "
+                                               "CAP_NET_RAW and CAP_SYS_ADMIN)"
+                                             : "");
+    return err;
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* --- options ---------------------------------------------------------------------- */
+
+static void parse_options(struct exec *x, int argc, char **argv)
+{
+    const struct cli_verb *verb = cli_verb_find("exec");
+    int id;
+
+    cli_set_usage_code(EXEC_EXIT_FAILURE);
+    daemon_options_init(&x->opts);
+    while ((id = cli_next(verb, argc, argv)) != -1) {
+        switch (id) {
+        case OPT_POLICY:
+            x->opts.policy = cli_policy(verb, optarg);
+            break;
+        case OPT_BYPASS:
+            if (bypass_parse(optarg, &x->opts.bypass) < 0)
+                cli_usage(verb, "\"%s\" is no list of ports", optarg);
+            break;
+        case OPT_LOG:
+            x->opts.log_path = optarg;
+            break;
+        case OPT_VERBOSE:
+            x->verbose = true;
+            x->opts.log_level = cli_more_verbose(x->opts.log_level);
+            break;
+        }
+    }
+    if (optind >= argc)
+        cli_usage(verb, "no command");
+    x->argv = argv + optind;
+}
+
+/* --- signals ---------------------------------------------------------------------- */
+
+/* Faults of our own must still kill us. */
+static int block_signals(struct exec *x)
+{
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t all;
+
+    sigfillset(&all);
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        sigdelset(&all, own[i]);
+    if (sigprocmask(SIG_SETMASK, &all, &x->caller_mask) < 0)
+        return -errno;
+    /* Ignored in the caller it would make waitpid() blind. */
+    struct sigaction dfl = {.sa_handler = SIG_DFL};
+    sigaction(SIGCHLD, &dfl, &x->caller_sigchld);
+    x->signal_fd = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+    return x->signal_fd < 0 ? -errno : 0;
+}
+
+/* The kernel sent it to the whole foreground process group, the command included. */
+static bool child_has_it(const struct exec *x, const struct signalfd_siginfo *si)
+{
+    return si->ssi_code == SI_KERNEL && getpgid(x->child) == getpgrp();
+}
+
+static bool ends_process(uint32_t sig)
+{
+    return sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT;
+}
+
+/* Before there is a command. Return: the signal that should end us; 0. */
+static int pending_end(const struct exec *x)
+{
+    struct signalfd_siginfo si;
+
+    while (read(x->signal_fd, &si, sizeof(si)) == sizeof(si)) {
+        if (ends_process(si.ssi_signo))
+            return (int)si.ssi_signo;
+    }
+    return 0;
+}
+
+static void relay_signals(const struct exec *x)
+{
+    struct signalfd_siginfo si;
+
+    while (read(x->signal_fd, &si, sizeof(si)) == sizeof(si)) {
+        if (si.ssi_signo != SIGCHLD && !child_has_it(x, &si))
+            kill(x->child, (int)si.ssi_signo);
+    }
+}
+
+/* The shell that watches us must see the job stop. Without a terminal nobody
+ * would wake us again. */
+static void stop_too(void)
+{
+    int tty = open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+    if (tty < 0)
+        return;
+    close(tty);
+    kill(getpid(), SIGSTOP);
+}
+
+/* Return: true with the command's exit status, as ours, when it has ended. */
+static bool child_has_ended(struct exec *x, int *ret_code)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(x->child, &status, WNOHANG | WUNTRACED)) == x->child) {
+        if (WIFSTOPPED(status)) {
+            stop_too();
+            continue;
+        }
+        *ret_code = WIFEXITED(status) ? WEXITSTATUS(status)
+                                      : EXEC_EXIT_SIGNAL_BASE + WTERMSIG(status);
+        return true;
+    }
+    if (pid < 0 && errno != EINTR) {
+        *ret_code = EXEC_EXIT_FAILURE;
+        return true;
+    }
+    return false;
+}
+
+/* --- janitor ---------------------------------------------------------------------- */
+
+/* The supervisor still sends resets through the link that we are about to remove. */
+static void janitor_wait_for(pid_t pid)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+    if (fd < 0)
+        return;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    poll(&p, 1, JANITOR_WAIT_MS);
+    close(fd);
+}
+
+static void __attribute__((noreturn)) janitor_main(struct exec_host *host, int pipe_fd)
+{
+    pid_t supervisor = -1, pid;
+
+    /* Out of reach of signals to the caller's group, and of its open files. */
+    setsid();
+    prctl(PR_SET_NAME, "tcns-janitor");
+    if (chdir("/") < 0)
+        _exit(1);
+    int null_fd = open("/dev/null", O_RDWR);
+    for (int fd = 0; fd <= 2 && null_fd >= 0; fd++)
+        dup2(null_fd, fd);
+
+    while (read(pipe_fd, &pid, sizeof(pid)) == sizeof(pid))
+        supervisor = pid;
+    if (supervisor > 0)
+        janitor_wait_for(supervisor);
+    _exit(exec_host_teardown(host) ? 1 : 0);
+}
+
+static int janitor_start(struct exec *x)
+{
+    int fds[2];
+
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return -errno;
+    x->janitor = fork();
+    if (x->janitor == 0) {
+        close(fds[1]);
+        close(x->signal_fd);
+        janitor_main(&x->host, fds[0]);
+    }
+    int err = x->janitor < 0 ? -errno : 0;
+    close(fds[0]);
+    if (err)
+        close(fds[1]);
+    else
+        x->janitor_fd = fds[1];
+    return err;
+}
+
+static void janitor_tell_supervisor(const struct exec *x)
+{
+    if (write(x->janitor_fd, &x->daemon.pid, sizeof(x->daemon.pid)) < 0)
+        log_warn("exec: the janitor is gone");
+}
+
+static void janitor_finish(struct exec *x)
+{
+    int status = 0;
+
+    close_fd(&x->janitor_fd);
+    if (x->janitor <= 0)
+        return;
+    pid_t pid = waitpid(x->janitor, &status, 0);
+    x->janitor = -1;
+    /* It was killed, or could not do all: once more, with a voice. */
+    if (pid < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        int err = exec_host_teardown(&x->host);
+        if (err)
+            complain_errno(err, "cleaning up");
+    }
+}
+
+/* --- set-up ----------------------------------------------------------------------- */
+
+static int new_netns(int *ret)
+{
+    int home_fd = netns_open("self");
+    if (home_fd < 0)
+        return home_fd;
+    int err = unshare(CLONE_NEWNET) < 0 ? -errno : 0;
+    if (!err) {
+        int fd = netns_open("self");
+        int back = netns_enter(home_fd);
+        err = fd < 0 ? fd : back;
+        if (!err)
+            *ret = fd;
+        else if (fd >= 0)
+            close(fd);
+    }
+    close(home_fd);
+    return err;
+}
+
+static int choose_addresses(struct exec_link *link)
+{
+    struct exec_used used = {0};
+
+    int err = exec_link_survey(&used, &link->has_ipv6, &link->mtu);
+    if (!err)
+        err = exec_addr_choose_ipv4(&used, randombytes_buf, &link->ipv4);
+    if (!err && link->has_ipv6)
+        err = exec_addr_choose_ipv6(&used, randombytes_buf, &link->ipv6);
+    exec_used_done(&used);
+    return err;
+}
+
+static int connect_namespaces_locked(struct exec *x)
+{
+    struct exec_link link = {.host_name = x->host.link_name, .netns_fd = x->netns_fd};
+    char text[EXEC_ERROR_LEN];
+    const char *step;
+
+    int err = choose_addresses(&link);
+    if (err)
+        return complain_errno(err, "choosing addresses");
+    err = exec_host_setup(&x->host, &link.ipv4, &link.ipv6, &link.has_ipv6, text);
+    if (err) {
+        complain("%s", text);
+        return err;
+    }
+    err = exec_link_create(&link, &step);
+    return err ? complain_errno(err, step) : 0;
+}
+
+static int connect_namespaces(struct exec *x)
+{
+    int lock_fd = exec_host_lock(&x->host);
+    if (lock_fd < 0)
+        return complain_errno(lock_fd, "lock");
+    int err = connect_namespaces_locked(x);
+    close(lock_fd);
+    return err;
+}
+
+/* Without a resolver the command may still work with addresses. */
+static void start_dns(struct exec *x)
+{
+    union dns_addr servers[DNS_SERVER_MAX_CNT];
+
+    int cnt = dns_loopback_servers_of(RESOLV_CONF, servers, DNS_SERVER_MAX_CNT);
+    if (cnt <= 0)
+        return;
+    int err = dns_new(x->netns_fd, servers, (size_t)cnt, &x->dns);
+    if (err)
+        log_warn("exec: no relay to the resolver on loopback: %s", strerror(-err));
+}
+
+static int attach(struct exec *x)
+{
+    char text[DAEMON_ERROR_LEN];
+
+    x->opts.netns_fd = x->netns_fd;
+    x->opts.uplink = EXEC_LINK_INSIDE;
+    x->opts.keep_stderr = x->verbose;
+    x->opts.end_with_caller = true;
+    int err = daemon_start(&x->opts, &x->daemon, text);
+    if (err) {
+        complain("%s", text);
+        return err;
+    }
+    janitor_tell_supervisor(x);
+    return 0;
+}
+
+static int set_up(struct exec *x)
+{
+    char text[EXEC_ERROR_LEN];
+
+    int err = exec_host_open(&x->host, text);
+    if (err) {
+        complain("%s%s", text, err == -EPERM || err == -EACCES ? " (exec needs root)" : "");
+        return err;
+    }
+    err = janitor_start(x);
+    if (err)
+        return complain_errno(err, "fork");
+    err = new_netns(&x->netns_fd);
+    if (err)
+        return complain_errno(err, "making a network namespace");
+    err = connect_namespaces(x);
+    if (err)
+        return err;
+    start_dns(x);
+    return attach(x);
+}
+
+/* --- the command ------------------------------------------------------------------ */
+
+/* When the program is installed set-user-id: the command is the caller's. */
+static int drop_to_caller(void)
+{
+    uid_t uid = getuid();
+    gid_t gid = getgid();
+
+    if (uid == geteuid() && gid == getegid())
+        return 0;
+    if (setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
+        return -errno;
+    return 0;
+}
+
+static int become_command(const struct exec *x, pid_t parent)
+{
+    int err = netns_enter(x->netns_fd);
+    if (!err)
+        err = drop_to_caller();
+    if (err)
+        return err;
+    /* A killed exec takes the command with it. Set after the change of user, which clears it. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        return -errno;
+    if (getppid() != parent)
+        raise(SIGKILL);
+    sigaction(SIGCHLD, &x->caller_sigchld, NULL);
+    sigprocmask(SIG_SETMASK, &x->caller_mask, NULL);
+    execvp(x->argv[0], x->argv);
+    return -errno;
+}
+
+/* Return: 0; -errno of becoming the command. */
+static int start_command(struct exec *x)
+{
+    int fds[2], err = 0;
+    pid_t parent = getpid();
+
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return -errno;
+    x->child = fork();
+    if (x->child == 0) {
+        err = become_command(x, parent);
+        ssize_t ignored = write(fds[1], &err, sizeof(err));
+        (void)ignored;
+        _exit(EXEC_EXIT_FAILURE);
+    }
+    if (x->child < 0)
+        err = -errno;
+    close(fds[1]);
+    /* End of file: the descriptor went with a successful exec. */
+    if (!err && read(fds[0], &err, sizeof(err)) == sizeof(err))
+        waitpid(x->child, NULL, 0);
+    close(fds[0]);
+    return err;
+}
+
+static int exit_code_of_exec_error(const struct exec *x, int err)
+{
+    complain("%s: %s", x->argv[0], strerror(-err));
+    return err == -ENOENT || err == -ENOTDIR ? EXEC_EXIT_NOT_FOUND : EXEC_EXIT_NO_EXECUTE;
+}
+
+static void on_daemon_end(struct exec *x, struct pollfd *p)
+{
+    complain("the daemon has ended; the command has no TCP any more");
+    p->fd = -1;
+}
+
+static int wait_for_command(struct exec *x)
+{
+    struct pollfd p[] = {
+        {.fd = x->signal_fd, .events = POLLIN},
+        {.fd = x->daemon.pidfd, .events = POLLIN},
+        {.fd = x->dns ? dns_fd(x->dns) : -1, .events = POLLIN},
+    };
+    int code;
+
+    while (!child_has_ended(x, &code)) {
+        if (poll(p, sizeof(p) / sizeof(p[0]), -1) < 0)
+            continue;
+        if (p[0].revents)
+            relay_signals(x);
+        if (p[1].revents)
+            on_daemon_end(x, &p[1]);
+        if (p[2].revents)
+            dns_dispatch(x->dns);
+    }
+    return code;
+}
+
+static int run(struct exec *x)
+{
+    if (set_up(x) < 0)
+        return EXEC_EXIT_FAILURE;
+    int sig = pending_end(x);
+    if (sig)
+        return EXEC_EXIT_SIGNAL_BASE + sig;
+    int err = start_command(x);
+    if (err)
+        return exit_code_of_exec_error(x, err);
+    return wait_for_command(x);
+}
+
+static void take_down(struct exec *x)
+{
+    daemon_stop(&x->daemon, DAEMON_STOP_MS);
+    dns_free(x->dns);
+    close_fd(&x->netns_fd);
+    janitor_finish(x);
+    exec_host_done(&x->host);
+    close_fd(&x->signal_fd);
+}
+
+/* A missing standard descriptor must not become one of ours: what is written to
+ * "standard error" would go there. The command still sees it closed. */
+static int fill_standard_fds(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    } while (fd >= 0 && fd <= 2);
+    if (fd < 0)
+        return -errno;
+    close(fd);
+    return 0;
+}
+
+int exec_main(int argc, char **argv)
+{
+    struct exec x = {
+        .host = EXEC_HOST_NONE,
+        .daemon = DAEMON_NONE,
+        .netns_fd = -1,
+        .signal_fd = -1,
+        .janitor_fd = -1,
+        .janitor = -1,
+        .child = -1,
+    };
+
+    parse_options(&x, argc, argv);
+    log_set_level(x.opts.log_level);
+    int err = fill_standard_fds();
+    if (!err)
+        err = sodium_init() < 0 ? -ENOSYS : block_signals(&x);
+    if (err) {
+        complain_errno(err, "start");
+        return EXEC_EXIT_FAILURE;
+    }
+    int code = run(&x);
+    take_down(&x);
+    return code;
+}
