@@ -11,6 +11,10 @@
 #include "tcp/stack.h"
 #include "tcp/timewait.h"
 
+/* Path MTUs below these are lies or can't be helped (RFC 1191 3, RFC 8200 5). */
+#define PATH_MTU_MIN_V4 552u
+#define PATH_MTU_MIN_V6 1280u
+
 /* Receive window: starts small, doubles as it is used, up to the side's limit. */
 #define RX_WINDOW_FIRST_LEN (256u * 1024)
 #define RX_WINDOW_MAX_LEN   (4u * 1024 * 1024)
@@ -126,6 +130,8 @@ static bool is_quiet_state(enum tcp_state state)
 
 static bool needs_timer(const struct tcp_pcb *pcb)
 {
+    if (pcb->state == SYN_SENT) /* its retransmissions are not lwIP's: leg_retransmit_syn() */
+        return false;
     return pcb->unacked || pcb->unsent || pcb->ooseq ||
            (pcb->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND)) || !is_quiet_state(pcb->state);
 }
@@ -234,6 +240,8 @@ static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
     struct leg *leg = arg;
 
     start_window(leg);
+    pcb->rto = LWIP_TCP_RTO_TIME / TCP_SLOW_INTERVAL;
+    pcb->rttest = 0; /* the SYN may have been sent several times */
     leg->established = true;
     leg->events |= LEG_EV_ESTABLISHED;
     stack.cfg.ops->on_established(leg, stack.packet);
@@ -279,6 +287,16 @@ int leg_connect(struct leg *leg, const struct tuple *tuple)
     pcb->next = NULL;
     leg_update_hot(leg);
     return 0;
+}
+
+void leg_retransmit_syn(struct leg *leg)
+{
+    if (!leg_is_connecting(leg))
+        return;
+    if (leg->pcb->unacked)
+        tcp_rexmit_rto(leg->pcb);
+    else
+        tcp_output(leg->pcb);
 }
 
 static void set_current_packet(enum side side, const struct packet *packet)
@@ -474,6 +492,8 @@ size_t leg_room(const struct leg *leg)
 
 int leg_write(struct leg *leg, struct buf *buf, const uint8_t *data, size_t len)
 {
+    if (!leg->pcb)
+        return -EPIPE;
     if (!tx_push(leg, buf, len))
         return -ENOMEM;
     while (len > 0) {
@@ -532,6 +552,24 @@ void leg_drop(struct leg *leg)
 }
 
 /* --- Questions ------------------------------------------------------------------- */
+
+void leg_set_path_mtu(struct leg *leg, uint32_t mtu)
+{
+    struct tcp_pcb *pcb = leg->pcb;
+
+    if (!pcb || !leg->established)
+        return;
+    bool v4 = pcb->remote_ip.type == IPADDR_TYPE_V4;
+    mtu = LWIP_MAX(mtu, v4 ? PATH_MTU_MIN_V4 : PATH_MTU_MIN_V6);
+    uint32_t mss = mtu - (v4 ? 40 : 60);
+    if (mss >= leg->wire_mss)
+        return;
+    /* Segments that are queued already are cut on their way out. */
+    leg->wire_mss = (uint16_t)mss;
+    if (pcb->unacked)
+        tcp_rexmit_rto(pcb);
+    leg_update_hot(leg);
+}
 
 bool leg_owns_seq(const struct leg *leg, uint32_t seq)
 {

@@ -140,6 +140,10 @@ void stack_send_control(enum side side, const struct tuple *tuple, uint32_t seq,
 /* Active open to the far end of tuple, with its ports. Return: 0, -ENOMEM. */
 int leg_connect(struct leg *leg, const struct tuple *tuple);
 
+/* Sends the SYN again. lwIP does not do so by itself: the application's kernel (or
+ * the peer) retransmits its own SYN, and with it ours. */
+void leg_retransmit_syn(struct leg *leg);
+
 /* Passive open: answers the SYN in buf, parsed as packet; takes buf.
  * Return: 0, or -ENOMEM (nothing was sent). */
 int leg_accept(struct leg *leg, struct buf *buf, const struct packet *packet);
@@ -169,8 +173,8 @@ void leg_consume(struct leg *leg, size_t len);
 /* Return: bytes that leg_write() takes now. */
 size_t leg_room(const struct leg *leg);
 /* Queues data[0..len), which lies in buf, without a copy; keeps a reference to
- * buf until it is acknowledged. len <= leg_room(). Return: 0, or -ENOMEM: the
- * leg can't go on and must be aborted. */
+ * buf until it is acknowledged. leg_room() is what it should take; a frame more
+ * is possible. Return: 0; -ENOMEM, -EPIPE: the leg can't go on and must be aborted. */
 int leg_write(struct leg *leg, struct buf *buf, const uint8_t *data, size_t len);
 /* Hands queued segments, and an ACK that is due, to the output. */
 void leg_output(struct leg *leg);
@@ -183,6 +187,9 @@ void leg_drop(struct leg *leg);
 
 /* Return: bytes that congestion window and receiver allow in flight now. */
 size_t leg_window(const struct leg *leg);
+/* No packet of this leg may be larger than mtu from now on; what was lost for its
+ * size is sent again. */
+void leg_set_path_mtu(struct leg *leg, uint32_t mtu);
 /* Is seq something that this leg has sent and that was not acknowledged? For ICMP (RFC 5927 4.1). */
 bool leg_owns_seq(const struct leg *leg, uint32_t seq);
 bool leg_is_connecting(const struct leg *leg);

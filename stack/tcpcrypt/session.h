@@ -53,17 +53,17 @@ enum session_role { SESSION_ROLE_A, SESSION_ROLE_B };
 /* Why a connection is encrypted or is not. One list: names for people and
  * programs are made from it (lower case, dashes). */
 #define SESSION_REASON_LIST(X)                                                                     \
-    X(PENDING)            /* the SYN exchange is not over */                                       \
-    X(FULL)               /* encrypted, fresh key exchange */                                      \
-    X(RESUMED)            /* encrypted, keys from an earlier session */                            \
-    X(OFF)                /* ENO is switched off here */                                           \
-    X(PEER_NO_ENO)        /* the peer's SYN had no ENO option */                                   \
-    X(PEER_ILL_FORMED)    /* the peer's ENO option was ill-formed */                               \
-    X(PEER_VACUOUS)       /* the peer knows ENO but offered no TEP */                              \
-    X(NO_COMMON_TEP)      /* no TEP that both hosts speak */                                       \
-    X(ROLE_CONFLICT)      /* both hosts sent the same b bit */                                     \
-    X(NOT_APP_AWARE)      /* mandatory application-aware mode, peer's a bit is 0 */                \
-    X(ENO_STRIPPED)       /* the ACK that completes the handshake had no ENO option */
+    X(PENDING)         /* the SYN exchange is not over */                                          \
+    X(FULL)            /* encrypted, fresh key exchange */                                         \
+    X(RESUMED)         /* encrypted, keys from an earlier session */                               \
+    X(OFF)             /* ENO is switched off here */                                              \
+    X(PEER_NO_ENO)     /* the peer's SYN had no ENO option */                                      \
+    X(PEER_ILL_FORMED) /* the peer's ENO option was ill-formed */                                  \
+    X(PEER_VACUOUS)    /* the peer knows ENO but offered no TEP */                                 \
+    X(NO_COMMON_TEP)   /* no TEP that both hosts speak */                                          \
+    X(ROLE_CONFLICT)   /* both hosts sent the same b bit */                                        \
+    X(NOT_APP_AWARE)   /* mandatory application-aware mode, peer's a bit is 0 */                   \
+    X(ENO_STRIPPED)    /* the ACK that completes the handshake had no ENO option */
 
 enum session_reason {
 #define X(name) SESSION_REASON_##name,
@@ -137,7 +137,8 @@ enum tcns_err session_accept(struct session *s, const uint8_t *area, size_t area
 
 /* Passive opener: the options area of the first ACK segment. Settles enabled or
  * not: without an ENO option in it encryption is disabled. Return: OK either way. */
-enum tcns_err session_accept_ack(struct session *s, const uint8_t *area, size_t area_len) MUST_CHECK;
+enum tcns_err session_accept_ack(struct session *s, const uint8_t *area,
+                                 size_t area_len) MUST_CHECK;
 
 /* The non-SYN form of the option, RFC 8547 4.1: what the active opener adds to
  * its segments until it has received a non-SYN segment. */
@@ -148,11 +149,11 @@ extern const uint8_t eno_ack_option[ENO_ACK_OPTION_LEN];
 
 struct session_info {
     enum session_reason reason;
-    bool enabled;      /* tcpcrypt, not plain TCP; valid once reason is not PENDING */
-    bool has_id;       /* keys are agreed, id and aead are valid */
+    bool enabled; /* tcpcrypt, not plain TCP; valid once reason is not PENDING */
+    bool has_id;  /* keys are agreed, id and aead are valid */
     bool peer_app_aware;
     enum session_role role;
-    uint8_t tep;       /* identifier without the v bit */
+    uint8_t tep; /* identifier without the v bit */
     uint16_t aead;
     uint8_t id[SESSION_ID_LEN]; /* RFC 8548 3.4 */
     uint32_t tx_generation;     /* key set that seals, RFC 8548 3.8 */

@@ -10,9 +10,9 @@
 
 #define BYTE_ORDER __BYTE_ORDER
 #define LWIP_NO_CTYPE_H 0
-#include <arpa/inet.h>
-#define lwip_htons(x) htons(x)
-#define lwip_htonl(x) htonl(x)
+#define LWIP_DONT_PROVIDE_BYTEORDER_FUNCTIONS /* it would redefine htons() and friends */
+#define lwip_htons(x) htobe16(x)
+#define lwip_htonl(x) htobe32(x)
 
 #define LWIP_RAND() ((u32_t)random()) /* unused: ports and ISNs are ours */
 

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Table of relayed connections.
+ */
+#include "tunnel/flow.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define BUCKET_FIRST_CNT 256
+/* Half-open connections; at the cap the one that has waited longest goes. */
+#define CONNECTING_MAX_CNT 8192
+
+int flow_table_init(struct flow_table *t, const struct siphash_key *key, size_t max_cnt)
+{
+    *t = (struct flow_table){.key = *key, .max_cnt = max_cnt, .bucket_cnt = BUCKET_FIRST_CNT};
+    t->queue_end = &t->queue;
+    t->buckets = calloc(t->bucket_cnt, sizeof(*t->buckets));
+    return t->buckets ? 0 : -ENOMEM;
+}
+
+void flow_table_done(struct flow_table *t)
+{
+    assert(t->cnt == 0);
+    free(t->buckets);
+}
+
+static struct flow **bucket_of(const struct flow_table *t, const struct tuple *tuple)
+{
+    return &t->buckets[siphash(&t->key, tuple, sizeof(*tuple)) & (t->bucket_cnt - 1)];
+}
+
+struct flow *flow_find(const struct flow_table *t, const struct tuple *tuple)
+{
+    struct flow *f = *bucket_of(t, tuple);
+
+    while (f && !tuple_eq(&f->tuple, tuple))
+        f = f->chain;
+    return f;
+}
+
+static void grow(struct flow_table *t)
+{
+    struct flow **old = t->buckets;
+    size_t old_cnt = t->bucket_cnt;
+    struct flow **buckets = calloc(old_cnt * 2, sizeof(*buckets));
+
+    if (!buckets)
+        return; /* longer chains still work */
+    t->buckets = buckets;
+    t->bucket_cnt = old_cnt * 2;
+    for (size_t i = 0; i < old_cnt; i++) {
+        struct flow *next;
+        for (struct flow *f = old[i]; f; f = next) {
+            struct flow **bucket = bucket_of(t, &f->tuple);
+            next = f->chain;
+            f->chain = *bucket;
+            *bucket = f;
+        }
+    }
+    free(old);
+}
+
+static void link_connecting(struct flow_table *t, struct flow *f, uint64_t now_ms)
+{
+    f->touched_ms = now_ms;
+    f->older = t->connecting_new;
+    f->younger = NULL;
+    if (f->older)
+        f->older->younger = f;
+    else
+        t->connecting_old = f;
+    t->connecting_new = f;
+    t->connecting_cnt++;
+}
+
+static void unlink_connecting(struct flow_table *t, struct flow *f)
+{
+    if (f->older)
+        f->older->younger = f->younger;
+    else
+        t->connecting_old = f->younger;
+    if (f->younger)
+        f->younger->older = f->older;
+    else
+        t->connecting_new = f->older;
+    f->older = f->younger = NULL;
+    t->connecting_cnt--;
+}
+
+static double wall_clock(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+struct flow *flow_new(struct flow_table *t, const struct tuple *tuple, bool inbound, struct buf *syn,
+                      uint64_t now_ms)
+{
+    struct flow *f = NULL;
+
+    if (t->connecting_cnt >= CONNECTING_MAX_CNT) {
+        struct flow *oldest = t->connecting_old;
+        for (int side = 0; side < SIDE_CNT; side++)
+            leg_drop(&oldest->legs[side]);
+        flow_kill(t, oldest);
+    }
+    if (t->cnt < t->max_cnt)
+        f = calloc(1, sizeof(*f));
+    if (!f) {
+        buf_unref(syn);
+        return NULL;
+    }
+    f->tuple = *tuple;
+    f->inbound = inbound;
+    f->syn = syn;
+    f->legs[SIDE_INNER].side = SIDE_INNER;
+    f->legs[SIDE_OUTER].side = SIDE_OUTER;
+    f->started_s = wall_clock();
+    link_connecting(t, f, now_ms);
+
+    if (t->cnt >= t->bucket_cnt)
+        grow(t);
+    struct flow **bucket = bucket_of(t, tuple);
+    f->chain = *bucket;
+    *bucket = f;
+    t->cnt++;
+    return f;
+}
+
+void flow_queue(struct flow_table *t, struct flow *f)
+{
+    if (f->queued)
+        return;
+    f->queued = true;
+    f->queue_next = NULL;
+    *t->queue_end = f;
+    t->queue_end = &f->queue_next;
+}
+
+struct flow *flow_next_queued(struct flow_table *t)
+{
+    struct flow *f = t->queue;
+
+    if (!f)
+        return NULL;
+    t->queue = f->queue_next;
+    if (!t->queue)
+        t->queue_end = &t->queue;
+    f->queued = false;
+    return f;
+}
+
+void flow_touch(struct flow_table *t, struct flow *f, uint64_t now_ms)
+{
+    unlink_connecting(t, f);
+    link_connecting(t, f, now_ms);
+}
+
+void flow_start_relaying(struct flow_table *t, struct flow *f)
+{
+    assert(f->phase == FLOW_CONNECTING);
+    unlink_connecting(t, f);
+    buf_unref(f->syn);
+    f->syn = NULL;
+    f->phase = FLOW_RELAYING;
+}
+
+void flow_kill(struct flow_table *t, struct flow *f)
+{
+    struct flow **link = bucket_of(t, &f->tuple);
+
+    if (f->phase == FLOW_DEAD)
+        return;
+    assert(!f->legs[SIDE_INNER].pcb && !f->legs[SIDE_OUTER].pcb);
+    if (f->phase == FLOW_CONNECTING)
+        unlink_connecting(t, f);
+    f->phase = FLOW_DEAD;
+    /* Off the table at once: the tuple may be opened anew before this is reaped. */
+    while (*link != f)
+        link = &(*link)->chain;
+    *link = f->chain;
+    flow_queue(t, f);
+}
+
+void flow_reap(struct flow_table *t, struct flow *f)
+{
+    assert(f->phase == FLOW_DEAD);
+    session_free(f->session);
+    buf_unref(f->syn);
+    t->cnt--;
+    free(f);
+}
+
+void flow_each(struct flow_table *t, bool (*fn)(struct flow *f, void *arg), void *arg)
+{
+    for (size_t i = 0; i < t->bucket_cnt; i++) {
+        struct flow *next;
+        for (struct flow *f = t->buckets[i]; f; f = next) {
+            next = f->chain; /* fn may kill f */
+            if (!fn(f, arg))
+                return;
+        }
+    }
+}

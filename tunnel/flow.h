@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * One relayed connection, and the table of all of them.
+ *
+ * How it works: a flow is found by its tuple from either side. It begins with a
+ * SYN, which is kept while the other leg connects (phase CONNECTING); then both
+ * legs exist (RELAYING); in the end it is DEAD and freed by flow_reap(), at the
+ * end of a loop turn, never inside a callback.
+ *
+ *   phase       valid                          ways out
+ *   CONNECTING  syn, the leg away from the     RELAYING when that leg is established;
+ *               opener                         DEAD when it is refused or times out
+ *   RELAYING    both legs, session             DEAD when both legs are gone
+ *   DEAD        nothing but the list link
+ */
+#ifndef TCNS_TUNNEL_FLOW_H
+#define TCNS_TUNNEL_FLOW_H
+
+#include "base/siphash.h"
+#include "tcp/leg.h"
+#include "tcpcrypt/session.h"
+
+enum flow_phase { FLOW_CONNECTING, FLOW_RELAYING, FLOW_DEAD };
+
+struct flow {
+    struct flow *chain;               /* same bucket */
+    struct flow *queue_next;          /* has events, or is dead */
+    struct flow *older, *younger;     /* list of the CONNECTING ones */
+    struct tuple tuple;
+    struct leg legs[SIDE_CNT];
+    struct session *session;          /* NULL: plain TCP */
+    struct buf *syn;                  /* the SYN that opened it: (off, len) is an IP packet */
+    enum flow_phase phase;
+    enum session_reason reason;       /* as the session said; kept when it is gone */
+    bool inbound;                     /* the peer opened it */
+    bool queued;
+    bool fin_in[SIDE_CNT];            /* that side has sent all it has */
+    uint64_t bytes_in[SIDE_CNT];      /* application bytes that came from that side */
+    uint64_t touched_ms;              /* CONNECTING: last SYN of the opener */
+    double started_s;                 /* wall clock */
+};
+
+struct flow_table {
+    struct siphash_key key;
+    struct flow **buckets;
+    size_t bucket_cnt; /* a power of two */
+    size_t cnt, max_cnt;
+    struct flow *queue, **queue_end;          /* to be run, then reaped */
+    struct flow *connecting_old, *connecting_new;
+    size_t connecting_cnt;
+};
+
+/* Return: 0; -ENOMEM. */
+int flow_table_init(struct flow_table *t, const struct siphash_key *key, size_t max_cnt);
+/* The flows must be gone. */
+void flow_table_done(struct flow_table *t);
+
+struct flow *flow_find(const struct flow_table *t, const struct tuple *tuple);
+
+/* A flow in phase CONNECTING, opened by syn; takes syn also when it fails.
+ * Return: NULL at the cap or out of memory. */
+struct flow *flow_new(struct flow_table *t, const struct tuple *tuple, bool inbound, struct buf *syn,
+                      uint64_t now_ms);
+
+/* The flow has something to do; it will come out of flow_next_queued(). */
+void flow_queue(struct flow_table *t, struct flow *f);
+struct flow *flow_next_queued(struct flow_table *t);
+
+/* CONNECTING goes on: it is the youngest again. */
+void flow_touch(struct flow_table *t, struct flow *f, uint64_t now_ms);
+/* Both legs exist now; the SYN is dropped. */
+void flow_start_relaying(struct flow_table *t, struct flow *f);
+/* Nothing more is to happen; both legs must be gone. */
+void flow_kill(struct flow_table *t, struct flow *f);
+/* Frees a dead flow. */
+void flow_reap(struct flow_table *t, struct flow *f);
+
+/* Calls fn for all, until it returns false; fn must not add or reap flows. */
+void flow_each(struct flow_table *t, bool (*fn)(struct flow *f, void *arg), void *arg);
+
+static inline struct flow *flow_from_leg(struct leg *leg)
+{
+    return (struct flow *)(void *)((char *)(leg - leg->side) - offsetof(struct flow, legs));
+}
+
+#endif

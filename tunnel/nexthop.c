@@ -1,0 +1,504 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Routes, neighbours and own addresses, from the kernel through netlink.
+ */
+#include "tunnel/nexthop.h"
+
+#include <errno.h>
+#include <linux/if_arp.h>
+#include <linux/neighbour.h>
+#include <linux/rtnetlink.h>
+#include <net/ethernet.h>
+#include <netlink/netlink.h>
+#include <netlink/route/addr.h>
+#include <netlink/route/link.h>
+#include <netlink/route/neighbour.h>
+#include <netlink/route/route.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/siphash.h"
+
+#define ROUTE_CNT        1024 /* remembered destinations; a later one replaces an older one */
+#define HOP_MAX_CNT      4096
+#define LOCAL_MAX_CNT    1024
+#define WAITING_MAX_CNT  16 /* packets per unresolved neighbour */
+#define NUD_USABLE       (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
+
+struct waiting {
+    struct waiting *next;
+    struct addr dst;
+    size_t len;
+    uint8_t bytes[];
+};
+
+/* A neighbour on the uplink. */
+struct hop {
+    struct hop *next;
+    struct addr addr;
+    bool resolved;
+    bool stale;
+    bool used; /* since the last tick */
+    uint8_t link[NEXTHOP_LINK_MAX_LEN];
+    struct waiting *waiting, **waiting_end;
+    size_t waiting_cnt;
+};
+
+struct route {
+    struct addr dst;
+    struct hop *hop; /* NULL: no route through this uplink */
+    uint32_t generation;
+};
+
+struct nexthop {
+    int ifindex;
+    const struct nexthop_ops *ops;
+    void *arg;
+    struct nl_sock *ask;   /* questions, blocking */
+    struct nl_sock *watch; /* notifications */
+    unsigned mtu;
+    size_t link_len;
+    uint8_t mac[ETH_ALEN];
+    uint32_t generation; /* of routes; older ones are asked for again */
+    struct route routes[ROUTE_CNT];
+    struct hop *hops;
+    size_t hop_cnt;
+    struct addr locals[LOCAL_MAX_CNT];
+    size_t local_cnt;
+};
+
+static const struct siphash_key table_key = {0x746370637279, 0x6e6573};
+
+static struct nl_addr *addr_to_nl(const struct addr *a)
+{
+    if (addr_is_v4(a))
+        return nl_addr_build(AF_INET, &a->in6.s6_addr[12], 4);
+    return nl_addr_build(AF_INET6, &a->in6, 16);
+}
+
+static bool addr_from_nl(struct nl_addr *nl, struct addr *ret)
+{
+    if (!nl)
+        return false;
+    if (nl_addr_get_family(nl) == AF_INET && nl_addr_get_len(nl) == 4)
+        *ret = addr_from_v4(nl_addr_get_binary_addr(nl));
+    else if (nl_addr_get_family(nl) == AF_INET6 && nl_addr_get_len(nl) == 16)
+        *ret = addr_from_v6(nl_addr_get_binary_addr(nl));
+    else
+        return false;
+    return true;
+}
+
+/* --- Neighbours ------------------------------------------------------------------ */
+
+static struct hop *hop_find(const struct nexthop *n, const struct addr *addr)
+{
+    struct hop *hop = n->hops;
+
+    while (hop && !addr_eq(&hop->addr, addr))
+        hop = hop->next;
+    return hop;
+}
+
+static void put_link_header(const struct nexthop *n, struct hop *hop, const uint8_t *dst_mac)
+{
+    struct ether_header *eth = (struct ether_header *)(void *)hop->link;
+
+    memcpy(eth->ether_dhost, dst_mac, ETH_ALEN);
+    memcpy(eth->ether_shost, n->mac, ETH_ALEN);
+    eth->ether_type = htons(addr_is_v4(&hop->addr) ? ETHERTYPE_IP : ETHERTYPE_IPV6);
+}
+
+static void hop_release(struct nexthop *n, struct hop *hop, bool resolved)
+{
+    struct waiting *w = hop->waiting;
+
+    hop->waiting = NULL;
+    hop->waiting_end = &hop->waiting;
+    hop->waiting_cnt = 0;
+    while (w) {
+        struct waiting *next = w->next;
+        if (resolved)
+            n->ops->on_resolved(n->arg, &w->dst, w->bytes, w->len);
+        else
+            n->ops->on_failed(n->arg, &w->dst, w->bytes, w->len);
+        free(w);
+        w = next;
+    }
+}
+
+static void hop_update(struct nexthop *n, struct hop *hop, struct rtnl_neigh *neigh)
+{
+    int state = rtnl_neigh_get_state(neigh);
+    struct nl_addr *mac = rtnl_neigh_get_lladdr(neigh);
+
+    if (state > 0 && state & NUD_USABLE && mac && nl_addr_get_len(mac) == ETH_ALEN) {
+        put_link_header(n, hop, nl_addr_get_binary_addr(mac));
+        hop->stale = state & NUD_STALE;
+        hop->resolved = true;
+        hop_release(n, hop, true);
+    } else if (state > 0 && state & NUD_FAILED) {
+        hop->resolved = false;
+        hop_release(n, hop, false);
+    }
+}
+
+/* Asks the kernel to resolve or confirm the neighbour, as if it had a packet for it. */
+static void hop_use(struct nexthop *n, struct hop *hop)
+{
+    struct ndmsg ndm = {
+        .ndm_family = addr_is_v4(&hop->addr) ? AF_INET : AF_INET6,
+        .ndm_ifindex = n->ifindex,
+        .ndm_flags = NTF_USE,
+    };
+    struct nl_addr *addr = addr_to_nl(&hop->addr);
+    struct nl_msg *msg = nlmsg_alloc_simple(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE);
+
+    if (addr && msg && nlmsg_append(msg, &ndm, sizeof(ndm), NLMSG_ALIGNTO) == 0 &&
+        nla_put_addr(msg, NDA_DST, addr) == 0) {
+        int err = nl_send_sync(n->ask, msg); /* frees msg */
+        msg = NULL;
+        if (err < 0)
+            log_debug("neighbour: %s", nl_geterror(err));
+    }
+    nlmsg_free(msg);
+    nl_addr_put(addr);
+}
+
+
+static void take_neigh(struct nl_object *obj, void *arg)
+{
+    struct nexthop *n = arg;
+    struct rtnl_neigh *neigh = (struct rtnl_neigh *)obj;
+    struct addr addr;
+
+    if (rtnl_neigh_get_ifindex(neigh) != n->ifindex ||
+        !addr_from_nl(rtnl_neigh_get_dst(neigh), &addr))
+        return;
+    struct hop *hop = hop_find(n, &addr);
+    if (hop)
+        hop_update(n, hop, neigh);
+}
+
+/* What the kernel knows of all neighbours, for the hops that we use. */
+static void hop_query(struct nexthop *n)
+{
+    struct nl_cache *cache;
+
+    if (rtnl_neigh_alloc_cache(n->ask, &cache) < 0)
+        return;
+    nl_cache_foreach(cache, take_neigh, n);
+    nl_cache_free(cache);
+}
+
+static void hops_free(struct nexthop *n)
+{
+    while (n->hops) {
+        struct hop *hop = n->hops;
+        n->hops = hop->next;
+        while (hop->waiting) {
+            struct waiting *w = hop->waiting;
+            hop->waiting = w->next;
+            free(w);
+        }
+        free(hop);
+    }
+    n->hop_cnt = 0;
+}
+
+static struct hop *hop_get(struct nexthop *n, const struct addr *addr)
+{
+    struct hop *hop = hop_find(n, addr);
+
+    if (hop)
+        return hop;
+    if (n->hop_cnt == HOP_MAX_CNT) { /* start over; what is in use comes back */
+        hops_free(n);
+        n->generation++;
+    }
+    hop = calloc(1, sizeof(*hop));
+    if (!hop)
+        return NULL;
+    hop->addr = *addr;
+    hop->waiting_end = &hop->waiting;
+    hop->next = n->hops;
+    n->hops = hop;
+    n->hop_cnt++;
+    if (n->link_len == 0)
+        hop->resolved = true; /* nothing to resolve on a point-to-point link */
+    else
+        hop_query(n);
+    return hop;
+}
+
+/* --- Own addresses and the link ----------------------------------------------------- */
+
+static void take_local(struct nl_object *obj, void *arg)
+{
+    struct nexthop *n = arg;
+    struct addr a;
+
+    if (!addr_from_nl(rtnl_addr_get_local((struct rtnl_addr *)obj), &a))
+        return;
+    bool loopback = addr_is_v4(&a) ? a.in6.s6_addr[12] == 127 : IN6_IS_ADDR_LOOPBACK(&a.in6);
+    if (!loopback && n->local_cnt < LOCAL_MAX_CNT)
+        n->locals[n->local_cnt++] = a;
+}
+
+static void read_locals(struct nexthop *n)
+{
+    struct nl_cache *cache;
+
+    if (rtnl_addr_alloc_cache(n->ask, &cache) < 0)
+        return;
+    n->local_cnt = 0;
+    nl_cache_foreach(cache, take_local, n);
+    nl_cache_free(cache);
+}
+
+bool nexthop_is_local(const struct nexthop *n, const struct addr *a)
+{
+    for (size_t i = 0; i < n->local_cnt; i++) {
+        if (addr_eq(&n->locals[i], a))
+            return true;
+    }
+    return false;
+}
+
+static int read_link(struct nexthop *n)
+{
+    struct rtnl_link *link;
+    int err = rtnl_link_get_kernel(n->ask, n->ifindex, NULL, &link);
+
+    if (err < 0)
+        return -ENODEV;
+    n->mtu = rtnl_link_get_mtu(link);
+    struct nl_addr *mac = rtnl_link_get_addr(link);
+    switch (rtnl_link_get_arptype(link)) {
+    case ARPHRD_ETHER:
+        n->link_len = ETH_HLEN;
+        if (mac && nl_addr_get_len(mac) == ETH_ALEN)
+            memcpy(n->mac, nl_addr_get_binary_addr(mac), ETH_ALEN);
+        break;
+    case ARPHRD_NONE:
+    case ARPHRD_PPP:
+        n->link_len = 0;
+        break;
+    default:
+        err = -EPFNOSUPPORT;
+        break;
+    }
+    rtnl_link_put(link);
+    return err < 0 ? err : 0;
+}
+
+/* --- Routes ------------------------------------------------------------------------- */
+
+/* The next hop of a route that leaves by the uplink. */
+static bool route_next_hop(const struct nexthop *n, struct rtnl_route *route,
+                           const struct addr *dst, struct addr *ret)
+{
+    if (rtnl_route_get_type(route) != RTN_UNICAST || rtnl_route_get_nnexthops(route) < 1)
+        return false;
+    struct rtnl_nexthop *nh = rtnl_route_nexthop_n(route, 0);
+    if (rtnl_route_nh_get_ifindex(nh) != n->ifindex)
+        return false;
+    if (!addr_from_nl(rtnl_route_nh_get_gateway(nh), ret) &&
+        !addr_from_nl(rtnl_route_nh_get_via(nh), ret))
+        *ret = *dst; /* on link */
+    return true;
+}
+
+static struct hop *ask_route(struct nexthop *n, const struct addr *dst)
+{
+    struct rtnl_route *route = NULL;
+    struct nl_addr *nl_dst = addr_to_nl(dst);
+    struct addr via;
+    struct hop *hop = NULL;
+
+    if (nl_dst && rtnl_route_lookup(n->ask, nl_dst, &route) >= 0 &&
+        route_next_hop(n, route, dst, &via))
+        hop = hop_get(n, &via);
+    if (route)
+        rtnl_route_put(route);
+    nl_addr_put(nl_dst);
+    return hop;
+}
+
+static struct hop *find_hop(struct nexthop *n, const struct addr *dst)
+{
+    struct route *r = &n->routes[siphash(&table_key, dst, sizeof(*dst)) % ROUTE_CNT];
+
+    if (r->generation != n->generation || !addr_eq(&r->dst, dst)) {
+        struct hop *hop = ask_route(n, dst);
+        *r = (struct route){*dst, hop, n->generation};
+    }
+    return r->hop;
+}
+
+enum nexthop_result nexthop_lookup(struct nexthop *n, const struct addr *dst,
+                                   const uint8_t **ret_link)
+{
+    struct hop *hop = find_hop(n, dst);
+
+    if (!hop)
+        return NEXTHOP_NO_ROUTE;
+    hop->used = true;
+    *ret_link = hop->link;
+    return hop->resolved ? NEXTHOP_OK : NEXTHOP_WAIT;
+}
+
+void nexthop_wait(struct nexthop *n, const struct addr *dst, const uint8_t *bytes, size_t len)
+{
+    struct hop *hop = find_hop(n, dst);
+
+    if (!hop || hop->waiting_cnt == WAITING_MAX_CNT)
+        return;
+    struct waiting *w = malloc(sizeof(*w) + len);
+    if (!w)
+        return;
+    w->next = NULL;
+    w->dst = *dst;
+    w->len = len;
+    memcpy(w->bytes, bytes, len);
+    bool first = hop->waiting_cnt == 0;
+    *hop->waiting_end = w;
+    hop->waiting_end = &w->next;
+    hop->waiting_cnt++;
+    if (first)
+        hop_use(n, hop);
+}
+
+/* --- Changes ------------------------------------------------------------------------- */
+
+static int on_change(struct nl_msg *msg, void *arg)
+{
+    struct nexthop *n = arg;
+
+    switch (nlmsg_hdr(msg)->nlmsg_type) {
+    case RTM_NEWNEIGH:
+    case RTM_DELNEIGH:
+        nl_msg_parse(msg, take_neigh, n);
+        break;
+    case RTM_NEWADDR:
+    case RTM_DELADDR:
+        read_locals(n);
+        n->generation++;
+        break;
+    case RTM_NEWLINK: {
+        unsigned mtu = n->mtu;
+        n->generation++;
+        if (read_link(n) == 0 && n->mtu != mtu)
+            n->ops->on_mtu(n->arg, n->mtu);
+        break;
+    }
+    default:
+        n->generation++;
+        break;
+    }
+    return NL_OK;
+}
+
+static int no_seq_check(struct nl_msg *msg, void *arg)
+{
+    return NL_OK;
+}
+
+static int watch_open(struct nexthop *n)
+{
+    n->watch = nl_socket_alloc();
+    if (!n->watch)
+        return -ENOMEM;
+    nl_socket_disable_seq_check(n->watch);
+    nl_socket_modify_cb(n->watch, NL_CB_SEQ_CHECK, NL_CB_CUSTOM, no_seq_check, NULL);
+    nl_socket_modify_cb(n->watch, NL_CB_VALID, NL_CB_CUSTOM, on_change, n);
+    if (nl_connect(n->watch, NETLINK_ROUTE) < 0)
+        return -EPERM;
+    nl_socket_set_buffer_size(n->watch, 1 << 20, 0);
+    if (nl_socket_add_memberships(n->watch, RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR,
+                                  RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
+                                  RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, 0) < 0)
+        return -EPERM;
+    return nl_socket_set_nonblocking(n->watch) < 0 ? -EIO : 0;
+}
+
+int nexthop_new(int ifindex, const struct nexthop_ops *ops, void *arg, struct nexthop **ret)
+{
+    struct nexthop *n = calloc(1, sizeof(*n));
+    int err = -ENOMEM;
+
+    if (!n)
+        return -ENOMEM;
+    n->ifindex = ifindex;
+    n->ops = ops;
+    n->arg = arg;
+    n->generation = 1;
+    n->ask = nl_socket_alloc();
+    if (!n->ask)
+        goto fail;
+    err = -EPERM;
+    if (nl_connect(n->ask, NETLINK_ROUTE) < 0)
+        goto fail;
+    err = watch_open(n); /* before the first question, so that no change is missed */
+    if (err < 0)
+        goto fail;
+    err = read_link(n);
+    if (err < 0)
+        goto fail;
+    read_locals(n);
+    *ret = n;
+    return 0;
+
+fail:
+    nexthop_free(n);
+    return err;
+}
+
+void nexthop_free(struct nexthop *n)
+{
+    if (!n)
+        return;
+    nl_socket_free(n->watch);
+    nl_socket_free(n->ask);
+    hops_free(n);
+    free(n);
+}
+
+int nexthop_fd(const struct nexthop *n)
+{
+    return nl_socket_get_fd(n->watch);
+}
+
+void nexthop_read(struct nexthop *n)
+{
+    int err = nl_recvmsgs_default(n->watch);
+
+    if (err == -NLE_NOMEM) { /* notifications were lost: all may have changed */
+        n->generation++;
+        read_locals(n);
+        hop_query(n);
+    }
+}
+
+void nexthop_tick(struct nexthop *n)
+{
+    bool unresolved = false;
+
+    for (struct hop *hop = n->hops; hop; hop = hop->next) {
+        if (hop->used && n->link_len > 0 && (hop->stale || !hop->resolved))
+            hop_use(n, hop);
+        unresolved |= hop->used && !hop->resolved;
+        hop->used = false;
+    }
+    if (unresolved)
+        hop_query(n); /* in case the answer came before we listened */
+}
+
+unsigned nexthop_mtu(const struct nexthop *n)
+{
+    return n->mtu;
+}
+
+size_t nexthop_link_len(const struct nexthop *n)
+{
+    return n->link_len;
+}

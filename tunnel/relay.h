@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * What happens to a flow: opening, moving bytes between its legs through the
+ * tcpcrypt session, ending.
+ *
+ * How it works: the SYN of one side opens the leg of the other side; only when
+ * that is established the SYN is answered, so the opener sees refused,
+ * unreachable and silence as it would without us. Then one function per
+ * direction pumps, whenever bytes arrived, room came free or keys were agreed.
+ * There are no queues of our own: what one leg has no room for stays in the
+ * receive window of the other.
+ */
+#ifndef TCNS_TUNNEL_RELAY_H
+#define TCNS_TUNNEL_RELAY_H
+
+#include "tunnel/flow.h"
+#include "tunnel/tunnel.h"
+
+struct relay {
+    struct flow_table flows;
+    struct session_config session;
+    enum tunnel_policy policy;
+    struct tunnel_counters counters;
+};
+
+/* A SYN without a flow; takes buf, in which packet lies. */
+void relay_open(struct relay *r, const struct tuple *tuple, enum side side, struct buf *buf,
+                const struct packet *packet, uint64_t now_ms);
+/* Another SYN, or other segment, of the opener while its flow is CONNECTING. */
+void relay_on_opener(struct relay *r, struct flow *f, const struct packet *packet, uint64_t now_ms);
+/* The far end of a CONNECTING flow can't be reached. */
+void relay_fail_opening(struct relay *r, struct flow *f);
+
+/* Called from within lwIP when a leg's handshake is complete. */
+void relay_on_established(struct relay *r, struct leg *leg, const struct packet *packet);
+
+/* Works off all queued flows: events, pumping, reaping. */
+void relay_run(struct relay *r);
+/* Time passes: openers that have given up are forgotten. */
+void relay_tick(struct relay *r, uint64_t now_ms);
+/* RST to both ends of every flow. */
+void relay_abort_all(struct relay *r);
+
+void relay_describe(const struct flow *f, struct tunnel_session *ret);
+
+#endif

@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The loop around the data path: packets in, flows run, packets out.
+ *
+ * How it works: a readable device gives a handful of packets; each finds its flow
+ * and goes through lwIP, which only notes events; then the flows that have
+ * events are run, and what came of it is flushed. Nothing blocks.
+ */
+#include "tunnel/tunnel.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "tcp/timewait.h"
+#include "tunnel/icmp.h"
+#include "tunnel/older.h"
+#include "tunnel/relay.h"
+#include "tunnel/uplink.h"
+
+#define BATCH_CNT          8 /* packets before flows are run: measured, see docs/PERFORMANCE.md */
+#define SWEEP_S            1.0
+#define NEXTHOP_TICK_SWEEPS 5
+#define MEMORY_DEFAULT_LEN (256u << 20)
+#define FLOW_DEFAULT_CNT   100000
+
+struct tunnel {
+    struct tunnel_config cfg;
+    struct relay relay;
+    struct older_table older;
+    struct uplink uplink;
+    ev_io tun_io, uplink_in, uplink_out, nexthop_io;
+    ev_timer tick, sweep;
+    unsigned sweeps;
+};
+
+/* lwIP's callbacks carry no context of ours, and there is one tunnel per process. */
+static struct tunnel *the_tunnel;
+
+static struct tunnel_counters *counters(struct tunnel *t)
+{
+    return &t->relay.counters;
+}
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* --- Out ------------------------------------------------------------------------- */
+
+static bool uplink_output(struct tunnel *t, const struct stack_tx *tx)
+{
+    switch (uplink_send(&t->uplink, tx)) {
+    case 0:
+        counters(t)->uplink_tx_packets++;
+        return true;
+    case -EAGAIN:
+        ev_io_start(t->cfg.loop, &t->uplink_out);
+        return false;
+    case -EINPROGRESS:
+        return true;
+    case -ENETUNREACH:
+        counters(t)->drop_no_route++;
+        return true;
+    default:
+        counters(t)->drop_tx++;
+        return true;
+    }
+}
+
+static bool on_output(const struct stack_tx *tx)
+{
+    struct tunnel *t = the_tunnel;
+
+    if (tx->side == SIDE_OUTER)
+        return uplink_output(t, tx);
+    /* A TUN never asks to wait: it queues or drops. */
+    if (vnet_send(t->cfg.tun_fd, tx, NULL, 0) == 0)
+        counters(t)->tun_tx_packets++;
+    else
+        counters(t)->drop_tx++;
+    return true;
+}
+
+static void on_leg_event(struct leg *leg)
+{
+    flow_queue(&the_tunnel->relay.flows, flow_from_leg(leg));
+}
+
+static void on_leg_established(struct leg *leg, const struct packet *packet)
+{
+    relay_on_established(&the_tunnel->relay, leg, packet);
+}
+
+static const struct stack_ops stack_callbacks = {
+    .output = on_output,
+    .on_event = on_leg_event,
+    .on_established = on_leg_established,
+};
+
+static void write_icmp(struct tunnel *t, const struct packet *packet, uint8_t code)
+{
+    static const struct virtio_net_hdr none;
+    uint8_t bytes[ICMP_MAX_LEN];
+    size_t len = icmp_make_unreachable(packet, code, bytes);
+
+    if (vnet_forward(t->cfg.tun_fd, &none, bytes, len, NULL, 0) < 0)
+        counters(t)->drop_tx++;
+}
+
+/* --- In -------------------------------------------------------------------------- */
+
+static struct tuple tuple_of(enum side side, const struct packet *p)
+{
+    if (side == SIDE_INNER)
+        return (struct tuple){p->src, p->dst, p->src_port, p->dst_port};
+    return (struct tuple){p->dst, p->src, p->dst_port, p->src_port};
+}
+
+static void forward_older(struct tunnel *t, struct older *o, enum side side,
+                          const struct vnet_packet *vp, const struct packet *packet)
+{
+    int err = side == SIDE_INNER
+                  ? uplink_forward(&t->uplink, &vp->hdr, &packet->dst, packet->ip, packet->len)
+                  : vnet_forward(t->cfg.tun_fd, &vp->hdr, packet->ip, packet->len, NULL, 0);
+
+    if (err < 0)
+        counters(t)->drop_tx++;
+    older_note(&t->older, o, side, packet, now_ms());
+}
+
+/* Gives the packet to fn in a buffer that fn takes. */
+static struct buf *own_packet(struct tunnel *t, const struct vnet_packet *vp, struct packet *packet)
+{
+    uint8_t *ip;
+    struct buf *b;
+
+    if (packet->data_len == 0 && !(packet->flags & PACKET_SYN)) {
+        ip = vp->ip; /* lwIP keeps nothing of it */
+        b = buf_ref(vp->buf);
+    } else {
+        b = vnet_own(vp, &ip);
+    }
+    if (!b) {
+        counters(t)->drop_memory++;
+        return NULL;
+    }
+    packet->tcp += ip - packet->ip;
+    packet->data += ip - packet->ip;
+    packet->ip = ip;
+    return b;
+}
+
+static void open_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
+                      const struct vnet_packet *vp, struct packet *packet)
+{
+    const uint8_t *link;
+
+    if (side == SIDE_INNER &&
+        nexthop_lookup(t->uplink.nexthop, &packet->dst, &link) == NEXTHOP_NO_ROUTE) {
+        write_icmp(t, packet, icmp_code(ICMP_REASON_NO_ROUTE, packet->v6));
+        counters(t)->drop_no_route++;
+        return;
+    }
+    struct buf *b = own_packet(t, vp, packet);
+    if (b)
+        relay_open(&t->relay, tuple, side, b, packet, now_ms());
+}
+
+static void no_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
+                    const struct vnet_packet *vp, struct packet *packet)
+{
+    bool opens = (packet->flags & (PACKET_SYN | PACKET_ACK | PACKET_RST)) == PACKET_SYN;
+    struct older *o = older_find(&t->older, tuple);
+
+    if (o && !opens) {
+        forward_older(t, o, side, vp, packet);
+        return;
+    }
+    if (o)
+        older_remove(&t->older, o); /* the tuple begins a new life */
+    if (timewait_input(side, tuple, packet))
+        return;
+    if (opens) {
+        open_flow(t, side, tuple, vp, packet);
+        return;
+    }
+    counters(t)->rst_unknown++;
+    stack_reset(side, packet);
+}
+
+static void flow_input(struct tunnel *t, struct flow *f, enum side side,
+                       const struct vnet_packet *vp, struct packet *packet)
+{
+    struct leg *leg = &f->legs[side];
+
+    if (f->phase == FLOW_CONNECTING && f->inbound == (side == SIDE_OUTER)) {
+        relay_on_opener(&t->relay, f, packet, now_ms());
+        return;
+    }
+    if (!leg->pcb) {
+        if (!timewait_input(side, &f->tuple, packet))
+            stack_reset(side, packet);
+        return;
+    }
+    if (packet->data_len > 0 && buf_total() > t->cfg.memory_max_len) {
+        counters(t)->drop_memory++; /* it comes again when there is room */
+        return;
+    }
+    struct buf *b = own_packet(t, vp, packet);
+    if (!b)
+        return;
+    /* RFC 8547 4.6: our segments carry ENO until a non-SYN segment has come. */
+    if (side == SIDE_OUTER && !(packet->flags & PACKET_SYN))
+        leg->ack_option.len = 0;
+    leg_input(leg, b, packet);
+}
+
+static void on_icmp_error(struct tunnel *t, const struct vnet_packet *vp)
+{
+    struct icmp_error e;
+    struct packet syn;
+
+    if (!icmp_parse(vp->ip, vp->len, &e))
+        return;
+    struct flow *f = flow_find(&t->relay.flows, &e.tuple);
+    if (!f || !leg_owns_seq(&f->legs[SIDE_OUTER], e.seq))
+        return; /* the kernel has its own look at ICMP for its own connections */
+    if (e.too_big) {
+        leg_set_path_mtu(&f->legs[SIDE_OUTER], e.mtu);
+        return;
+    }
+    /* Soft for an established connection, the end of one that is being opened. */
+    if (f->phase == FLOW_CONNECTING && !f->inbound &&
+        packet_parse(buf_data(f->syn), f->syn->len, true, &syn) == PACKET_TCP) {
+        write_icmp(t, &syn, e.code);
+        relay_fail_opening(&t->relay, f);
+    }
+}
+
+static void count_verdict(struct tunnel *t, enum packet_verdict verdict)
+{
+    switch (verdict) {
+    case PACKET_TCP:
+    case PACKET_NOT_TCP:
+        break;
+    case PACKET_TRUNCATED:
+        counters(t)->drop_truncated++;
+        break;
+    case PACKET_MALFORMED:
+        counters(t)->drop_malformed++;
+        break;
+    case PACKET_CHECKSUM:
+        counters(t)->drop_checksum++;
+        break;
+    case PACKET_FRAGMENT:
+        counters(t)->drop_fragment++;
+        break;
+    }
+}
+
+static void on_packet(struct tunnel *t, enum side side, const struct vnet_packet *vp)
+{
+    struct packet packet;
+    enum packet_verdict verdict = packet_parse(vp->ip, vp->len, vnet_csum_ok(&vp->hdr), &packet);
+
+    if (verdict != PACKET_TCP) {
+        count_verdict(t, verdict);
+        if (verdict == PACKET_NOT_TCP && side == SIDE_OUTER)
+            on_icmp_error(t, vp);
+        return;
+    }
+    struct tuple tuple = tuple_of(side, &packet);
+    if (!nexthop_is_local(t->uplink.nexthop, &tuple.local)) {
+        counters(t)->drop_not_ours++;
+        return;
+    }
+    struct flow *f = flow_find(&t->relay.flows, &tuple);
+    if (f)
+        flow_input(t, f, side, vp, &packet);
+    else
+        no_flow(t, side, &tuple, vp, &packet);
+}
+
+/* --- The loop -------------------------------------------------------------------- */
+
+static void start_turn(struct tunnel *t)
+{
+    if (!stack_needs_tick())
+        stack_set_time(now_ms());
+}
+
+static void end_turn(struct tunnel *t)
+{
+    relay_run(&t->relay);
+    stack_flush();
+    if (stack_needs_tick() && !ev_is_active(&t->tick))
+        ev_timer_again(t->cfg.loop, &t->tick);
+}
+
+static void on_tun_readable(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct tunnel *t = w->data;
+    struct vnet_packet vp;
+
+    start_turn(t);
+    for (int i = 0; i < BATCH_CNT && vnet_read(t->cfg.tun_fd, 0, &vp) > 0; i++) {
+        counters(t)->tun_rx_packets++;
+        on_packet(t, SIDE_INNER, &vp);
+    }
+    end_turn(t);
+}
+
+static void on_uplink_readable(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct tunnel *t = w->data;
+    struct vnet_packet vp;
+
+    start_turn(t);
+    for (int i = 0; i < BATCH_CNT && uplink_read(&t->uplink, &vp) > 0; i++) {
+        counters(t)->uplink_rx_packets++;
+        on_packet(t, SIDE_OUTER, &vp);
+    }
+    end_turn(t);
+}
+
+static void on_uplink_writable(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct tunnel *t = w->data;
+
+    ev_io_stop(loop, w);
+    start_turn(t);
+    stack_writable(SIDE_OUTER);
+    end_turn(t);
+}
+
+static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct tunnel *t = w->data;
+
+    stack_tick(now_ms());
+    end_turn(t);
+    if (!stack_needs_tick())
+        ev_timer_stop(loop, w);
+}
+
+static void on_sweep(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    struct tunnel *t = w->data;
+
+    start_turn(t);
+    relay_tick(&t->relay, now_ms());
+    older_tick(&t->older, now_ms());
+    if (++t->sweeps % NEXTHOP_TICK_SWEEPS == 0)
+        nexthop_tick(t->uplink.nexthop);
+    end_turn(t);
+}
+
+static void on_nexthop_change(struct ev_loop *loop, ev_io *w, int revents)
+{
+    struct tunnel *t = w->data;
+
+    start_turn(t);
+    nexthop_read(t->uplink.nexthop);
+    end_turn(t);
+}
+
+/* --- What the kernel tells of the uplink ------------------------------------------- */
+
+static void on_resolved(void *arg, const struct addr *dst, const uint8_t *bytes, size_t len)
+{
+    static const struct virtio_net_hdr none;
+    struct tunnel *t = arg;
+
+    if (uplink_forward(&t->uplink, &none, dst, bytes, len) == 0)
+        counters(t)->uplink_tx_packets++;
+}
+
+static void on_resolve_failed(void *arg, const struct addr *dst, const uint8_t *bytes, size_t len)
+{
+    struct tunnel *t = arg;
+    struct packet sent, syn;
+    uint8_t copy[128];
+
+    if (len > sizeof(copy))
+        return;
+    memcpy(copy, bytes, len);
+    if (packet_parse(copy, len, true, &sent) != PACKET_TCP)
+        return;
+    struct tuple tuple = {sent.src, sent.dst, sent.src_port, sent.dst_port};
+    struct flow *f = flow_find(&t->relay.flows, &tuple);
+    if (f && f->phase == FLOW_CONNECTING && !f->inbound &&
+        packet_parse(buf_data(f->syn), f->syn->len, true, &syn) == PACKET_TCP) {
+        write_icmp(t, &syn, icmp_code(ICMP_REASON_HOST, syn.v6));
+        relay_fail_opening(&t->relay, f);
+    }
+}
+
+static bool lower_mtu(struct flow *f, void *arg)
+{
+    unsigned *mtu = arg;
+
+    leg_set_path_mtu(&f->legs[SIDE_OUTER], *mtu);
+    return true;
+}
+
+static uint16_t mtu16(unsigned mtu)
+{
+    return (uint16_t)(mtu < PACKET_MAX_LEN ? mtu : PACKET_MAX_LEN);
+}
+
+static void on_mtu(void *arg, unsigned mtu)
+{
+    struct tunnel *t = arg;
+
+    stack_set_mtu(SIDE_INNER, mtu16(mtu));
+    stack_set_mtu(SIDE_OUTER, mtu16(mtu));
+    flow_each(&t->relay.flows, lower_mtu, &mtu);
+}
+
+static const struct nexthop_ops nexthop_callbacks = {
+    .on_resolved = on_resolved,
+    .on_failed = on_resolve_failed,
+    .on_mtu = on_mtu,
+};
+
+/* --- Start and end ------------------------------------------------------------------ */
+
+static void start_watchers(struct tunnel *t)
+{
+    struct ev_loop *loop = t->cfg.loop;
+
+    ev_io_init(&t->tun_io, on_tun_readable, t->cfg.tun_fd, EV_READ);
+    ev_io_init(&t->uplink_in, on_uplink_readable, t->uplink.fd, EV_READ);
+    ev_io_init(&t->uplink_out, on_uplink_writable, t->uplink.fd, EV_WRITE);
+    ev_io_init(&t->nexthop_io, on_nexthop_change, nexthop_fd(t->uplink.nexthop), EV_READ);
+    ev_timer_init(&t->tick, on_tick, STACK_TICK_MS / 1e3, STACK_TICK_MS / 1e3);
+    ev_timer_init(&t->sweep, on_sweep, SWEEP_S, SWEEP_S);
+    t->tun_io.data = t->uplink_in.data = t->uplink_out.data = t->nexthop_io.data = t;
+    t->tick.data = t->sweep.data = t;
+    ev_io_start(loop, &t->tun_io);
+    ev_io_start(loop, &t->uplink_in);
+    ev_io_start(loop, &t->nexthop_io);
+    ev_timer_start(loop, &t->sweep);
+}
+
+static void stop_watchers(struct tunnel *t)
+{
+    struct ev_loop *loop = t->cfg.loop;
+
+    ev_io_stop(loop, &t->tun_io);
+    ev_io_stop(loop, &t->uplink_in);
+    ev_io_stop(loop, &t->uplink_out);
+    ev_io_stop(loop, &t->nexthop_io);
+    ev_timer_stop(loop, &t->tick);
+    ev_timer_stop(loop, &t->sweep);
+}
+
+static int start_stack(struct tunnel *t)
+{
+    uint16_t mtu = mtu16(nexthop_mtu(t->uplink.nexthop));
+    struct stack_config cfg = {.ops = &stack_callbacks, .mtu = {mtu, mtu}};
+
+    randombytes_buf(&cfg.isn_key, sizeof(cfg.isn_key));
+    return stack_init(&cfg);
+}
+
+int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
+{
+    struct siphash_key key;
+    int err = -ENOMEM;
+
+    if (the_tunnel || sodium_init() < 0)
+        return -EBUSY;
+    struct tunnel *t = calloc(1, sizeof(*t));
+    if (!t)
+        return -ENOMEM;
+    t->cfg = *cfg;
+    if (!t->cfg.memory_max_len)
+        t->cfg.memory_max_len = MEMORY_DEFAULT_LEN;
+    if (!t->cfg.flow_max_cnt)
+        t->cfg.flow_max_cnt = FLOW_DEFAULT_CNT;
+    t->relay.session = session_config_default;
+    t->relay.policy = cfg->policy;
+
+    randombytes_buf(&key, sizeof(key));
+    err = flow_table_init(&t->relay.flows, &key, t->cfg.flow_max_cnt);
+    if (err < 0)
+        goto fail_table;
+    err = uplink_open(&t->uplink, cfg->uplink_ifindex, &nexthop_callbacks, t);
+    if (err < 0)
+        goto fail_uplink;
+    err = start_stack(t);
+    if (err < 0)
+        goto fail_stack;
+    start_watchers(t);
+    the_tunnel = t;
+    *ret = t;
+    return 0;
+
+fail_stack:
+    uplink_close(&t->uplink);
+fail_uplink:
+    flow_table_done(&t->relay.flows);
+fail_table:
+    free(t);
+    return err;
+}
+
+void tunnel_free(struct tunnel *t)
+{
+    if (!t)
+        return;
+    relay_abort_all(&t->relay);
+    stack_flush();
+    stop_watchers(t);
+    stack_done();
+    uplink_close(&t->uplink);
+    older_done(&t->older);
+    flow_table_done(&t->relay.flows);
+    free(t);
+    the_tunnel = NULL;
+}
+
+int tunnel_pass(struct tunnel *t, const struct tuple *tuple)
+{
+    if (t->older.cnt >= t->cfg.flow_max_cnt)
+        return -ENOSPC;
+    return older_add(&t->older, tuple);
+}
+
+/* --- What is seen from outside -------------------------------------------------------- */
+
+const char *tunnel_state_name(enum tunnel_state state)
+{
+    switch (state) {
+    case TUNNEL_STATE_OPENING:
+        return "opening";
+    case TUNNEL_STATE_ENCRYPTED:
+        return "encrypted";
+    case TUNNEL_STATE_CLEAR:
+        return "clear";
+    case TUNNEL_STATE_CLOSING:
+        return "closing";
+    }
+    return "unknown";
+}
+
+struct list_call {
+    tunnel_session_fn fn;
+    void *arg;
+    bool stopped;
+};
+
+static bool list_flow(struct flow *f, void *arg)
+{
+    struct list_call *call = arg;
+    struct tunnel_session s;
+
+    relay_describe(f, &s);
+    call->stopped = !call->fn(&s, call->arg);
+    return !call->stopped;
+}
+
+void tunnel_list(struct tunnel *t, tunnel_session_fn fn, void *arg)
+{
+    struct list_call call = {fn, arg, false};
+
+    flow_each(&t->relay.flows, list_flow, &call);
+    for (size_t i = 0; i < OLDER_BUCKET_CNT && !call.stopped; i++) {
+        for (struct older *o = t->older.buckets[i]; o && !call.stopped; o = o->chain) {
+            struct tunnel_session s = {
+                .tuple = o->tuple,
+                .state = o->end_ms ? TUNNEL_STATE_CLOSING : TUNNEL_STATE_CLEAR,
+                .reason = "older",
+                .tx_bytes = o->bytes[SIDE_INNER],
+                .rx_bytes = o->bytes[SIDE_OUTER],
+            };
+            call.stopped = !fn(&s, arg);
+        }
+    }
+}
+
+const struct tunnel_counters *tunnel_counters(const struct tunnel *t)
+{
+    return &t->relay.counters;
+}
