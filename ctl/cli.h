@@ -3,6 +3,9 @@
  *
  * One table (cli_verbs) describes every verb and option; dispatch, option
  * parsing and help read it, and so do the man page and the shell completions.
+ * A verb in a file of its own declares its options there: ctl/exec.h has
+ * exec_main(), exec_options[] (const struct cli_option) and exec_help[] (const
+ * char), and cli_table.c lists them when ctl/exec.c exists.
  */
 #ifndef TCNS_CTL_CLI_H
 #define TCNS_CTL_CLI_H

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Dispatch, option parsing and help, all from the table in cli_table.c.
+ */
+#include "ctl/cli.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PROGRAM         "tcpcrypt-ns"
+#define OPTIONS_MAX_CNT 32
+
+static int usage_code = EXIT_USAGE;
+
+void cli_set_usage_code(int code)
+{
+    usage_code = code;
+}
+
+void die(int code, const char *fmt, ...)
+{
+    va_list ap;
+
+    fprintf(stderr, PROGRAM ": ");
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+    exit(code);
+}
+
+void cli_usage(const struct cli_verb *verb, const char *fmt, ...)
+{
+    va_list ap;
+
+    fprintf(stderr, PROGRAM " %s: ", verb->name);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fprintf(stderr, "\nTry: " PROGRAM " %s --help\n", verb->name);
+    exit(usage_code);
+}
+
+const struct cli_verb *cli_verb_find(const char *name)
+{
+    for (const struct cli_verb *v = cli_verbs; v->name; v++)
+        if (strcmp(v->name, name) == 0)
+            return v;
+    return NULL;
+}
+
+/* --- Help ------------------------------------------------------------------- */
+
+static bool is_letter(int id)
+{
+    return id < 0x100;
+}
+
+/* Help texts break at '\n'; continuation lines stand under the first. */
+static void print_indented(const char *text, int indent)
+{
+    for (;;) {
+        size_t len = strcspn(text, "\n");
+
+        printf("%.*s\n", (int)len, text);
+        if (!text[len])
+            return;
+        text += len + 1;
+        printf("%*s", indent, "");
+    }
+}
+
+static void print_wrapped(const char *text)
+{
+    int column = 0;
+
+    while (*text) {
+        int len = (int)strcspn(text, " ");
+
+        if (column > 0 && column + 1 + len > 78) {
+            putchar('\n');
+            column = 0;
+        }
+        column += printf("%s%.*s", column > 0 ? " " : "", len, text);
+        text += len;
+        text += strspn(text, " ");
+    }
+    putchar('\n');
+}
+
+static void print_option(const struct cli_option *o)
+{
+    if (is_letter(o->id))
+        printf("  -%c, --%s", o->id, o->name);
+    else
+        printf("      --%s", o->name);
+    printf("%s%s\n          ", o->arg ? " " : "", o->arg ? o->arg : "");
+    print_indented(o->help, 10);
+}
+
+static void verb_help(const struct cli_verb *verb)
+{
+    static const struct cli_option help = {OPT_HELP, "help", NULL, "print this"};
+
+    printf("usage: " PROGRAM " %s%s%s%s\n", verb->name, verb->options ? " [options]" : "",
+           verb->operands ? " " : "", verb->operands ? verb->operands : "");
+    printf("%s\n\n", verb->summary);
+    if (verb->help) {
+        print_wrapped(verb->help);
+        putchar('\n');
+    }
+    for (const struct cli_option *o = verb->options; o && o->id != OPT_END; o++)
+        print_option(o);
+    print_option(&help);
+}
+
+static void program_help(FILE *out)
+{
+    fprintf(out, "usage: " PROGRAM " VERB [options]\n\n");
+    for (const struct cli_verb *v = cli_verbs; v->name; v++)
+        fprintf(out, "  %-10s %s\n", v->name, v->summary);
+    fprintf(out, "\n\"" PROGRAM " VERB --help\" tells more.\n");
+}
+
+/* --- Options ---------------------------------------------------------------- */
+
+struct getopt_tables {
+    struct option longs[OPTIONS_MAX_CNT + 2];
+    char shorts[2 * OPTIONS_MAX_CNT + 4];
+};
+
+static void add_option(struct getopt_tables *t, size_t i, const struct cli_option *o)
+{
+    size_t n = strlen(t->shorts);
+
+    t->longs[i] = (struct option){
+        .name = o->name,
+        .has_arg = o->arg ? required_argument : no_argument,
+        .val = o->id,
+    };
+    if (!is_letter(o->id))
+        return;
+    t->shorts[n++] = (char)o->id;
+    if (o->arg)
+        t->shorts[n] = ':';
+}
+
+/* "+": stop at the first operand, which may have options of its own (exec).
+ * ":": we print the errors. */
+static void make_tables(const struct cli_verb *verb, struct getopt_tables *ret)
+{
+    static const struct cli_option help = {OPT_HELP, "help", NULL, NULL};
+    size_t cnt = 0;
+
+    *ret = (struct getopt_tables){.shorts = "+:"};
+    for (const struct cli_option *o = verb->options; o && o->id != OPT_END; o++)
+        if (cnt < OPTIONS_MAX_CNT)
+            add_option(ret, cnt++, o);
+    add_option(ret, cnt, &help);
+}
+
+/* getopt has moved optind past a bad long option; a bad short one may stand
+ * inside its word, so optopt names it. */
+static void bad_option(const struct cli_verb *verb, char **argv, int c)
+{
+    const char *what = c == ':' ? "needs an argument" : "is not an option of this verb";
+
+    if (optopt && is_letter(optopt))
+        cli_usage(verb, "-%c %s", optopt, what);
+    cli_usage(verb, "%s %s", argv[optind - 1], what);
+}
+
+int cli_next(const struct cli_verb *verb, int argc, char **argv)
+{
+    struct getopt_tables tables;
+
+    make_tables(verb, &tables);
+    opterr = 0;
+    int c = getopt_long(argc, argv, tables.shorts, tables.longs, NULL);
+    if (c == ':' || c == '?')
+        bad_option(verb, argv, c);
+    if (c == OPT_HELP) {
+        verb_help(verb);
+        exit(EXIT_OK);
+    }
+    if (c == -1 && !verb->operands && optind < argc)
+        cli_usage(verb, "\"%s\": no operand is expected", argv[optind]);
+    return c;
+}
+
+/* --- Values ----------------------------------------------------------------- */
+
+const char *policy_name(enum tunnel_policy policy)
+{
+    switch (policy) {
+    case TUNNEL_POLICY_PREFER:
+        return "prefer";
+    case TUNNEL_POLICY_REQUIRE:
+        return "require";
+    case TUNNEL_POLICY_OFF:
+        return "off";
+    }
+    return "unknown";
+}
+
+enum tunnel_policy cli_policy(const struct cli_verb *verb, const char *text)
+{
+    static const enum tunnel_policy all[] = {TUNNEL_POLICY_PREFER, TUNNEL_POLICY_REQUIRE,
+                                             TUNNEL_POLICY_OFF};
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (strcmp(policy_name(all[i]), text) == 0)
+            return all[i];
+    cli_usage(verb, "policy \"%s\" is none of prefer, require, off", text);
+}
+
+long cli_number(const struct cli_verb *verb, const char *what, const char *text, long min, long max)
+{
+    char *end;
+
+    errno = 0;
+    long n = strtol(text, &end, 10);
+    if (errno || end == text || *end || n < min || n > max)
+        cli_usage(verb, "%s \"%s\" is not a number from %ld to %ld", what, text, min, max);
+    return n;
+}
+
+enum log_level cli_more_verbose(enum log_level level)
+{
+    return level < LOG_LEVEL_TRACE ? level + 1 : level;
+}
+
+int cli_exit_code(int err)
+{
+    switch (-err) {
+    case 0:
+        return EXIT_OK;
+    case EPERM:
+    case EACCES:
+        return EXIT_PERMISSION;
+    case ECONNREFUSED:
+        return EXIT_UNREACHABLE;
+    default:
+        return EXIT_NEGATIVE;
+    }
+}
+
+/* --- Dispatch --------------------------------------------------------------- */
+
+static bool is_word(const char *s, const char *a, const char *b)
+{
+    return strcmp(s, a) == 0 || strcmp(s, b) == 0;
+}
+
+int cli_main(int argc, char **argv)
+{
+    if (argc < 2) {
+        program_help(stderr);
+        return EXIT_USAGE;
+    }
+    if (is_word(argv[1], "--help", "-h") || strcmp(argv[1], "help") == 0) {
+        const struct cli_verb *verb = argc > 2 ? cli_verb_find(argv[2]) : NULL;
+
+        if (verb)
+            verb_help(verb);
+        else
+            program_help(stdout);
+        return EXIT_OK;
+    }
+    const char *name = is_word(argv[1], "--version", "-V") ? "version" : argv[1];
+    const struct cli_verb *verb = cli_verb_find(name);
+    if (!verb)
+        die(EXIT_USAGE, "\"%s\" is no verb; try " PROGRAM " --help", argv[1]);
+    return verb->main(argc - 1, argv + 1);
+}

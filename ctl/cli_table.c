@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The table of verbs and options. Nothing else knows which there are: dispatch,
+ * option parsing, help, man page and completions read it.
+ */
+#include "ctl/cli.h"
+#include "ctl/verbs.h"
+#ifdef HAVE_EXEC
+#include "ctl/exec.h"
+#endif
+
+#define NETNS_FORMS                                                                                \
+    "namespace: a name of \"ip netns\", a path, a process id,\n"                                   \
+    "or \"self\""
+
+static const struct cli_option up_options[] = {
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS},
+    {OPT_UPLINK, "uplink", "IF", "interface to the outside (default: that of the default route)"},
+    {OPT_POLICY, "policy", "prefer|require|off",
+     "prefer: clear when the peer cannot encrypt (default);\n"
+     "require: refuse then; off: never negotiate"},
+    {OPT_BYPASS, "bypass", "PORT[,PORT...]|none",
+     "TCP ports left to the kernel, at either end (default: ports\n"
+     "that encrypt themselves); ranges as 6000-6010, and the word\n"
+     "\"default\" in the list adds those"},
+    {OPT_FOREGROUND, "foreground", NULL, "stay, and log to standard error"},
+    {OPT_READY_FD, "ready-fd", "N", "write a newline to descriptor N when packets flow"},
+    {OPT_LOG, "log", "FILE", "append the daemon's log to FILE"},
+    {OPT_VERBOSE, "verbose", NULL, "log more; again for still more"},
+    {OPT_END},
+};
+
+static const struct cli_option down_options[] = {
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS},
+    {OPT_END},
+};
+
+static const struct cli_option query_options[] = {
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self"},
+    {OPT_JSON, "json", NULL, "print one JSON object"},
+    {OPT_END},
+};
+
+const struct cli_verb cli_verbs[] = {
+#ifdef HAVE_EXEC
+    {"exec", "-- CMD [ARG...]", "run a command in a new namespace of its own, attached", exec_help,
+     exec_options, exec_main},
+#endif
+    {"up", NULL, "attach to a network namespace: encrypt its TCP where the peer can",
+     "Starts the daemon of the namespace and returns when packets flow. Connections that exist "
+     "already go on, clear. With --foreground the daemon does not detach.",
+     up_options, up_main},
+    {"down", NULL, "detach from a network namespace",
+     "Ends encrypted connections with a reset and takes away all that up has set. Without a "
+     "daemon it takes away what a killed one has left.",
+     down_options, down_main},
+    {"sessions", NULL, "list the connections of a namespace",
+     "One line for each connection with its state, the reason for it, and the session id, which "
+     "is the same at both ends of an encrypted connection.",
+     query_options, sessions_main},
+    {"status", NULL, "show a namespace's daemon and its counters", NULL, query_options,
+     status_main},
+    {"version", NULL, "print the version", NULL, NULL, version_main},
+    {NULL},
+};

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Network namespaces by name, path, process or descriptor.
+ */
+#include "ctl/netns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+/* Where "ip netns" keeps its names. */
+#define NAMES_DIR "/run/netns"
+
+static bool is_number(const char *text)
+{
+    return *text && text[strspn(text, "0123456789")] == '\0';
+}
+
+/* A file that is no namespace would otherwise fail only at setns(), with EINVAL
+ * and after other steps. */
+static int check_is_netns(int fd)
+{
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) < 0)
+        return -errno;
+    if (fs.f_type != NSFS_MAGIC || ioctl(fd, NS_GET_NSTYPE) != CLONE_NEWNET)
+        return -EINVAL;
+    return 0;
+}
+
+static int open_path(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int err = check_is_netns(fd);
+    if (err) {
+        close(fd);
+        return err;
+    }
+    return fd;
+}
+
+static int open_between(const char *dir, const char *text, const char *rest)
+{
+    char path[4096];
+
+    int n = snprintf(path, sizeof(path), "%s%s%s", dir, text, rest);
+    if (n < 0 || (size_t)n >= sizeof(path))
+        return -ENAMETOOLONG;
+    return open_path(path);
+}
+
+int netns_open(const char *text)
+{
+    if (!*text)
+        return -ENOENT;
+    if (strcmp(text, "self") == 0)
+        return open_path("/proc/self/ns/net");
+    if (strchr(text, '/'))
+        return open_path(text);
+    if (strcmp(text, ".") == 0 || strcmp(text, "..") == 0)
+        return -ENOENT;
+    int fd = open_between(NAMES_DIR "/", text, "");
+    if (fd == -ENOENT && is_number(text))
+        return open_between("/proc/", text, "/ns/net");
+    return fd;
+}
+
+int netns_inode(int fd, ino_t *ret)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    *ret = st.st_ino;
+    return 0;
+}
+
+int netns_enter(int fd)
+{
+    return setns(fd, CLONE_NEWNET) < 0 ? -errno : 0;
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The verbs' entry points; each gets its own argv (argv[0] is the verb's name)
+ * and returns an exit code.
+ */
+#ifndef TCNS_CTL_VERBS_H
+#define TCNS_CTL_VERBS_H
+
+int up_main(int argc, char **argv);
+int down_main(int argc, char **argv);
+int sessions_main(int argc, char **argv);
+int status_main(int argc, char **argv);
+int version_main(int argc, char **argv);
+
+#endif
