@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Network namespaces, links, processes and daemons for tests; all of it goes away again.
+
+How it works: a Lab owns what it makes. Namespaces have names (as "ip netns"
+makes them) with our process id in them. Processes are started through nsenter
+and setpriv, so that they die with us whatever happens. Lab.close() runs at the
+end of a "with", at exit and on signals; it first takes daemons down, then kills
+what still runs in the namespaces, then deletes them.
+"""
+import atexit
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
+_labs = []
+
+
+class Failure(Exception):
+    """A test's expectation did not hold."""
+
+
+class Skip(Exception):
+    """The test cannot run here."""
+
+
+def expect(condition, text="expectation failed", *values):
+    if not condition:
+        raise Failure(text + "".join(f"\n  {v!r}" for v in values))
+
+
+def expect_eq(got, want, text="values differ"):
+    if got != want:
+        raise Failure(f"{text}\n  got  {got!r}\n  want {want!r}")
+
+
+def wait_for(fn, timeout=5.0, what=None, interval=0.01):
+    """Calls fn until it returns something true, and returns that; Failure at the deadline."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = fn()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise Failure(f"not within {timeout} s: {what or getattr(fn, '__name__', fn)}")
+        time.sleep(interval)
+
+
+def binary():
+    path = os.environ.get("TCNS_BIN") or os.path.join(TOP, "build", "tcpcrypt-ns")
+    if not os.access(path, os.X_OK):
+        raise Skip(f"{path} is not built")
+    return path
+
+
+def _setns(fd):
+    if _libc.setns(fd, CLONE_NEWNET) != 0:
+        err = ctypes.get_errno()
+        raise OSError(err, os.strerror(err))
+
+
+def _run_root(*argv, check=True):
+    r = subprocess.run(argv, stdin=subprocess.DEVNULL, text=True,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if check and r.returncode != 0:
+        raise Failure(f"{' '.join(argv)}: exit {r.returncode}\n{r.stdout}")
+    return r.stdout
+
+
+class Proc(subprocess.Popen):
+    """A process of a lab; output goes to files so that it can never block."""
+
+    def __init__(self, argv, out, err, **kwargs):
+        self.out_path, self.err_path = out, err
+        with open(out, "wb") as o, open(err, "wb") as e:
+            kwargs.setdefault("stdin", subprocess.DEVNULL)
+            kwargs.setdefault("stdout", o)
+            kwargs.setdefault("stderr", e)
+            super().__init__(argv, **kwargs)
+
+    def out(self):
+        with open(self.out_path, "rb") as f:
+            return f.read().decode(errors="replace")
+
+    def err(self):
+        with open(self.err_path, "rb") as f:
+            return f.read().decode(errors="replace")
+
+    def stop(self, sig=signal.SIGTERM, timeout=5):
+        if self.poll() is None:
+            self.send_signal(sig)
+        try:
+            return self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self.wait(timeout)
+
+
+class Ns:
+    """One network namespace: a container, a router, a host."""
+
+    def __init__(self, lab, name):
+        self.lab, self.short = lab, name
+        self.name = f"tcns{os.getpid()}-{name}"
+        self.path = f"/run/netns/{self.name}"
+        self.ip4 = self.ip6 = None
+        self.peer_if = None  # in a star: the router's interface towards us
+        _run_root("ip", "netns", "add", self.name)
+        self.ip("link", "set", "lo", "up")
+
+    @contextlib.contextmanager
+    def inside(self):
+        """This thread is in the namespace meanwhile."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        there = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _setns(there)
+            yield self
+        finally:
+            _setns(home)
+            os.close(home)
+            os.close(there)
+
+    def argv(self, argv):
+        return ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={self.path}",
+                *map(str, argv)]
+
+    def run(self, *argv, check=True, timeout=60, **kwargs):
+        """Return: CompletedProcess with text output."""
+        if "input" not in kwargs:
+            kwargs.setdefault("stdin", subprocess.DEVNULL)
+        kwargs.setdefault("stdout", subprocess.PIPE)
+        kwargs.setdefault("stderr", subprocess.PIPE)
+        kwargs.setdefault("text", True)
+        r = subprocess.run(self.argv(argv), timeout=timeout, **kwargs)
+        if check and r.returncode != 0:
+            raise Failure(f"{self.short}: {' '.join(map(str, argv))}: exit {r.returncode}\n"
+                          f"{r.stdout}\n{r.stderr}")
+        return r
+
+    def popen(self, *argv, **kwargs):
+        n = len(self.lab.procs)
+        tag = os.path.basename(str(argv[0]))
+        p = Proc(self.argv(argv), self.lab.file(f"{self.short}-{n}-{tag}.out"),
+                 self.lab.file(f"{self.short}-{n}-{tag}.err"), **kwargs)
+        self.lab.procs.append(p)
+        return p
+
+    def ip(self, *args, check=True):
+        return _run_root("ip", "-n", self.name, *map(str, args), check=check)
+
+    def nft(self, text):
+        self.run("nft", "-f", "-", input=text)
+
+    def sysctl(self, key, value=None):
+        path = "/proc/sys/" + key.replace(".", "/")
+        with self.inside():
+            if value is None:
+                with open(path) as f:
+                    return f.read().strip()
+            with open(path, "w") as f:
+                f.write(str(value))
+        return None
+
+    def socket(self, family=socket.AF_INET, kind=socket.SOCK_STREAM, proto=0):
+        with self.inside():
+            return socket.socket(family, kind, proto)
+
+    def listen(self, port, addr=None, backlog=128):
+        """A TCP socket that listens at all addresses of one family (addr: one of it)."""
+        six = addr is not None and ":" in addr
+        s = self.socket(socket.AF_INET6 if six else socket.AF_INET)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if six:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        s.bind((addr or "0.0.0.0", port))
+        s.listen(backlog)
+        s.settimeout(10)
+        return s
+
+    def connect(self, addr, port, timeout=10):
+        s = self.socket(socket.AF_INET6 if ":" in addr else socket.AF_INET)
+        s.settimeout(timeout)
+        try:
+            s.connect((addr, port))
+        except BaseException:
+            s.close()
+            raise
+        return s
+
+    def wait_listening(self, port, timeout=10):
+        """Until something listens at the TCP port; nothing connects to it."""
+        want = f"{port:04X}"
+
+        def listening():
+            with self.inside():
+                for table in ("tcp", "tcp6"):
+                    with open(f"/proc/thread-self/net/{table}") as f:
+                        for line in f.readlines()[1:]:
+                            field = line.split()
+                            if field[3] == "0A" and field[1].rsplit(":", 1)[1] == want:
+                                return True
+            return False
+
+        wait_for(listening, timeout, f"{self.short}: listening at {port}")
+
+    def offload(self, on, dev="eth0"):
+        """Checksums and segmentation by the "device"; off for captures of what a wire would see."""
+        self.run("ethtool", "-K", dev, *sum(([f, "on" if on else "off"]
+                 for f in ("tx", "tso", "gso", "gro")), []))
+
+    def pids(self):
+        return [int(p) for p in _run_root("ip", "netns", "pids", self.name, check=False).split()
+                if p.isdigit()]
+
+    # --- tcpcrypt-ns ---
+
+    def tcns(self, verb, *args, check=True, timeout=20, target=None):
+        """Runs a verb for this namespace from outside it."""
+        argv = [binary(), verb, "--netns", target or self.name, *map(str, args)]
+        r = subprocess.run(argv, stdin=subprocess.DEVNULL, text=True, timeout=timeout,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if check and r.returncode != 0:
+            raise Failure(f"{' '.join(argv)}: exit {r.returncode}\n{r.stdout}{r.stderr}")
+        return r
+
+    def log_path(self):
+        return self.lab.file(f"{self.short}.daemon.log")
+
+    def up(self, *args, **kwargs):
+        if "--bypass" not in args:
+            args += ("--bypass", "none")
+        return self.tcns("up", "--log", self.log_path(), *args, **kwargs)
+
+    def down(self, **kwargs):
+        return self.tcns("down", **kwargs)
+
+    def sessions(self):
+        """Return: list of dicts, as sessions --json prints them."""
+        return json.loads(self.tcns("sessions", "--json").stdout)["sessions"]
+
+    def counters(self):
+        return json.loads(self.tcns("status", "--json").stdout)["counters"]
+
+    def snapshot(self):
+        """What up changes and down must put back, as text."""
+        def stable(text):  # lifetimes and packet counters run on
+            return text
+
+        return {
+            "rule": self.ip("rule"), "rule6": self.ip("-6", "rule"),
+            "route": self.ip("route", "show", "table", "all"),
+            "route6": self.ip("-6", "route", "show", "table", "all"),
+            "nft": stable(self.run("nft", "list", "ruleset").stdout),
+            "link": self.ip("link"), "addr": self.ip("addr"),
+        }
+
+
+class Lab:
+    def __init__(self):
+        if os.geteuid() != 0:
+            raise Skip("needs root")
+        self.dir = tempfile.mkdtemp(prefix="tcns-lab-")
+        self.procs, self.spaces, self.sockets = [], [], []
+        self.links = 0
+        _labs.append(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def file(self, name):
+        return os.path.join(self.dir, name)
+
+    def ns(self, name):
+        n = Ns(self, name)
+        self.spaces.append(n)
+        return n
+
+    def veth(self, a, a_if, b, b_if, mtu=1500):
+        # Ends with the same number come up a second late: see exec_link.c.
+        self.links += 1
+        _run_root("ip", "-n", a.name, "link", "add", "name", a_if, "index", str(500 + self.links),
+                  "mtu", str(mtu), "type", "veth",
+                  "peer", "name", b_if, "mtu", str(mtu), "netns", b.name)
+        a.ip("link", "set", a_if, "up")
+        b.ip("link", "set", b_if, "up")
+
+    def star(self, *names, mtu=1500):
+        """A router r and hosts around it, each in a subnet of its own, IPv4 and IPv6."""
+        r = self.ns("r")
+        r.sysctl("net.ipv4.ip_forward", 1)
+        r.sysctl("net.ipv6.conf.all.forwarding", 1)
+        hosts = [self.ns(n) for n in names]
+        for i, h in enumerate(hosts, 1):
+            h.ip4, h.ip6, h.peer_if = f"10.77.{i}.2", f"fd77:{i}::2", f"to-{h.short}"
+            self.veth(r, h.peer_if, h, "eth0", mtu)
+            r.ip("addr", "add", f"10.77.{i}.1/24", "dev", h.peer_if)
+            r.ip("addr", "add", f"fd77:{i}::1/64", "dev", h.peer_if, "nodad")
+            h.ip("addr", "add", f"{h.ip4}/24", "dev", "eth0")
+            h.ip("addr", "add", f"{h.ip6}/64", "dev", "eth0", "nodad")
+            h.ip("route", "add", "default", "via", f"10.77.{i}.1")
+            h.ip("-6", "route", "add", "default", "via", f"fd77:{i}::1")
+        return [r, *hosts]
+
+    def logs(self):
+        """Tails of what daemons and processes said, for a failed test."""
+        text = ""
+        for name in sorted(os.listdir(self.dir)):
+            if not name.endswith((".log", ".err")):
+                continue
+            with open(self.file(name), "rb") as f:
+                lines = f.read()[-20000:].decode(errors="replace").splitlines()
+            if lines:
+                text += f"--- {name}\n" + "\n".join(lines[-25:]) + "\n"
+        return text
+
+    def close(self):
+        if self not in _labs:
+            return
+        _labs.remove(self)
+        for p in self.procs:
+            if p.poll() is None:
+                p.kill()
+        for p in self.procs:
+            p.wait()
+        for s in self.spaces:
+            self._end(s)
+        for s in self.spaces:
+            _run_root("ip", "netns", "del", s.name, check=False)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    @staticmethod
+    def _end(space):
+        """No process may keep the namespace alive."""
+        with contextlib.suppress(Exception):
+            if space.pids():
+                space.tcns("down", check=False, timeout=5)
+        deadline = time.monotonic() + 3
+        while (pids := space.pids()) and time.monotonic() < deadline:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+
+def close_all():
+    for lab in list(_labs):
+        lab.close()
+
+
+def _on_signal(signo, _frame):
+    sys.exit(128 + signo)
+
+
+atexit.register(close_all)
+for _sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(_sig, _on_signal)
