@@ -286,9 +286,9 @@ static size_t gather(const struct leg *leg, struct iovec *iov, size_t *ret_cnt, 
     size_t cnt = leg_peek(leg, chunks, CHUNK_MAX_CNT);
     size_t len = 0, n = 0;
 
-    while (n < cnt && len < max) {
+    for (; n < cnt && len < max; n++) {
         size_t take = chunks[n].len < max - len ? chunks[n].len : max - len;
-        iov[n++] = (struct iovec){chunks[n].data, take};
+        iov[n] = (struct iovec){chunks[n].data, take};
         len += take;
     }
     *ret_cnt = n;

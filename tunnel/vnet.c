@@ -101,7 +101,8 @@ int vnet_send(int fd, const struct stack_tx *tx, const void *link, size_t link_l
     /* All headers lie side by side in the room before tx->hdr. */
     uint8_t *start = tx->hdr - link_len - VNET_HDR_LEN;
     memcpy(start, &h, VNET_HDR_LEN);
-    memcpy(start + VNET_HDR_LEN, link, link_len);
+    if (link_len > 0)
+        memcpy(start + VNET_HDR_LEN, link, link_len);
     iov[0] = (struct iovec){start, VNET_HDR_LEN + link_len + tx->hdr_len};
     memcpy(&iov[1], tx->iov, tx->iov_cnt * sizeof(*iov));
     return write_all(fd, iov, (int)(1 + tx->iov_cnt));

@@ -50,6 +50,7 @@
 /* Windows are set per leg (leg.c); these are the limits. */
 #define TCP_WND                (8 * 1024 * 1024)
 #define TCP_MSS                65495 /* a super-segment of the inner leg */
+#define PBUF_POOL_BUFSIZE      2048  /* unused, but computed from TCP_MSS in 16 bits */
 #define TCP_SND_BUF            (8 * 1024 * 1024)
 #define TCP_SND_QUEUELEN       0xfff0
 #define TCP_SNDLOWAT           65535
@@ -65,8 +66,6 @@
 #define TCP_TMR_INTERVAL       25
 #define TCP_MAXRTX             12
 #define TCP_SYNMAXRTX          6
-/* RFC 6928 */
-#define LWIP_TCP_CALC_INITIAL_CWND(mss) ((tcpwnd_size_t)(10U * (mss)))
 #define TCP_TTL                64
 
 #define LWIP_NETIF_HWADDRHINT  1 /* netif->hints leads from a segment to its pcb */

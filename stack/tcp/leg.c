@@ -30,6 +30,8 @@
 
 #define MSS_MIN_LEN 88
 
+#define INITIAL_WINDOW_SEGMENTS 10u /* RFC 6928 */
+
 /* Largest slice for tcp_write(), whose length is 16 bits. */
 #define WRITE_MAX_LEN 65535u
 
@@ -226,13 +228,14 @@ static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
     return ERR_OK;
 }
 
-/* Replaces lwIP's full-size receive window, before one is announced. */
+/* Replaces lwIP's full-size receive window; only the 16 bits of the SYN were announced yet. */
 static void start_window(struct leg *leg)
 {
     struct tcp_pcb *pcb = leg->pcb;
 
     leg->rx_window_len = pcb->flags & TF_WND_SCALE ? RX_WINDOW_FIRST_LEN : 65535;
     pcb->rcv_wnd = pcb->rcv_ann_wnd = (tcpwnd_size_t)leg->rx_window_len;
+    pcb->rcv_ann_right_edge = pcb->rcv_nxt + 65535;
 }
 
 static err_t on_connected(void *arg, struct tcp_pcb *pcb, err_t err)
@@ -365,6 +368,8 @@ static void on_handshake_done(struct leg *leg)
         pcb->mss = (u16_t)(INNER_SEGMENT_LEN / leg->wire_mss * leg->wire_mss);
         pcb->cwnd = TCP_SND_BUF;
         pcb->ssthresh = TCP_SND_BUF;
+    } else {
+        pcb->cwnd = INITIAL_WINDOW_SEGMENTS * (tcpwnd_size_t)pcb->mss;
     }
 }
 
@@ -394,9 +399,27 @@ static void collect_timewait(struct leg *leg)
     note(leg, LEG_EV_CLOSED);
 }
 
-void leg_input(struct leg *leg, struct buf *buf, const struct packet *packet)
+/* What lies beyond the window is cut off here: lwIP forgets to for the first segment
+ * that it keeps out of order, and asserts later that it did. */
+static void trim_to_window(const struct tcp_pcb *pcb, struct packet *packet)
+{
+    uint32_t edge = pcb->rcv_nxt + pcb->rcv_wnd;
+    int64_t beyond = (int32_t)(packet->seq - edge) + (int64_t)packet->data_len;
+
+    if (pcb->state < ESTABLISHED || beyond <= 0)
+        return;
+    size_t cut = (size_t)LWIP_MIN(beyond, (int64_t)packet->data_len);
+    packet->data_len -= cut;
+    packet->len -= cut;
+    packet->flags &= (uint8_t)~PACKET_FIN;
+    packet->tcp[13] &= (uint8_t)~PACKET_FIN;
+}
+
+void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
 {
     bool was_established = leg->established;
+
+    trim_to_window(leg->pcb, packet);
 
     tcp_active_pcbs = leg->pcb;
     feed(leg->side, buf, packet);

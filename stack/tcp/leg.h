@@ -148,8 +148,9 @@ void leg_retransmit_syn(struct leg *leg);
  * Return: 0, or -ENOMEM (nothing was sent). */
 int leg_accept(struct leg *leg, struct buf *buf, const struct packet *packet);
 
-/* A segment for this leg, in buf, parsed as packet; takes buf. */
-void leg_input(struct leg *leg, struct buf *buf, const struct packet *packet);
+/* A segment for this leg, in buf, parsed as packet; takes buf. Cuts off what lies
+ * beyond the receive window. The leg must not be gone. */
+void leg_input(struct leg *leg, struct buf *buf, struct packet *packet);
 
 /* Return: the events since the last call. */
 static inline unsigned leg_take_events(struct leg *leg)
