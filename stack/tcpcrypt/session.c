@@ -165,6 +165,14 @@ void session_set_peer(struct session *s, const void *name, size_t len)
     s->peer_len = (uint8_t)len;
 }
 
+enum tcns_err session_set_resume_nonce_len(struct session *s, size_t len)
+{
+    if (len > RESUME_NONCE_MAX_LEN)
+        return TCNS_ERR_TOO_LARGE;
+    s->handshake.nonce_len = (uint8_t)len;
+    return TCNS_OK;
+}
+
 void session_forget(struct session *s)
 {
     if (s->cfg->cache)

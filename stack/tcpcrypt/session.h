@@ -113,6 +113,12 @@ void session_free(struct session *s);
  * nor is remembered. Passive openers need no name. */
 void session_set_peer(struct session *s, const void *name, size_t len);
 
+/* Length of our resumption nonce, 0 to 8; 8 unless set. A shorter one saves option space,
+ * but is safe only where no session secret can ever be used twice: no cloned or
+ * re-started virtual machines (RFC 8548 3.5). Before session_connect() or
+ * session_accept(). Return: OK or TOO_LARGE. */
+enum tcns_err session_set_resume_nonce_len(struct session *s, size_t len) MUST_CHECK;
+
 /* Drops what the cache holds because of this connection, RFC 8548 3.5. */
 void session_forget(struct session *s);
 
