@@ -36,14 +36,16 @@ struct netif *netif_get_by_index(u8_t idx)
     return idx >= 1 && idx <= SIDE_CNT ? &stack.netif[idx - 1] : NULL;
 }
 
+/* Asked only for the MTU that limits the MSS, while a segment is processed: the
+ * answer goes out where the segment came in. */
 struct netif *ip4_route(const ip4_addr_t *dest)
 {
-    return NULL;
+    return ip_data.current_input_netif;
 }
 
 struct netif *ip6_route(const ip6_addr_t *src, const ip6_addr_t *dest)
 {
-    return NULL;
+    return ip_data.current_input_netif;
 }
 
 const ip_addr_t *ip6_select_source_address(struct netif *netif, const ip6_addr_t *dest)
