@@ -194,28 +194,13 @@ int cli_next(const struct cli_verb *verb, int argc, char **argv)
 
 /* --- Values ----------------------------------------------------------------- */
 
-const char *policy_name(enum tunnel_policy policy)
-{
-    switch (policy) {
-    case TUNNEL_POLICY_PREFER:
-        return "prefer";
-    case TUNNEL_POLICY_REQUIRE:
-        return "require";
-    case TUNNEL_POLICY_OFF:
-        return "off";
-    }
-    return "unknown";
-}
-
 enum tunnel_policy cli_policy(const struct cli_verb *verb, const char *text)
 {
-    static const enum tunnel_policy all[] = {TUNNEL_POLICY_PREFER, TUNNEL_POLICY_REQUIRE,
-                                             TUNNEL_POLICY_OFF};
+    enum tunnel_policy policy;
 
-    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
-        if (strcmp(policy_name(all[i]), text) == 0)
-            return all[i];
-    cli_usage(verb, "policy \"%s\" is none of prefer, require, off", text);
+    if (policy_parse(text, &policy) < 0)
+        cli_usage(verb, "policy \"%s\" is none of prefer, require, off", text);
+    return policy;
 }
 
 long cli_number(const struct cli_verb *verb, const char *what, const char *text, long min, long max)

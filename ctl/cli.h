@@ -3,15 +3,12 @@
  *
  * One table (cli_verbs) describes every verb and option; dispatch, option
  * parsing and help read it, and so do the man page and the shell completions.
- * A verb in a file of its own declares its options there: ctl/exec.h has
- * exec_main(), exec_options[] (const struct cli_option) and exec_help[] (const
- * char), and cli_table.c lists them when ctl/exec.c exists.
  */
 #ifndef TCNS_CTL_CLI_H
 #define TCNS_CTL_CLI_H
 
 #include "base/log.h"
-#include "tunnel/tunnel.h"
+#include "ctl/policy.h"
 
 /* Exit codes of all verbs but exec, which has its own. */
 enum exit_code {
@@ -86,9 +83,6 @@ int cli_exit_code(int err);
 
 /* Prints "tcpcrypt-ns: text" on standard error and exits. */
 void die(int code, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
-
-/* Return: "prefer", "require", "off". */
-const char *policy_name(enum tunnel_policy policy);
 
 int cli_main(int argc, char **argv);
 

@@ -3,10 +3,8 @@
  * option parsing, help, man page and completions read it.
  */
 #include "ctl/cli.h"
-#include "ctl/verbs.h"
-#ifdef HAVE_EXEC
 #include "ctl/exec.h"
-#endif
+#include "ctl/verbs.h"
 
 #define NETNS_FORMS                                                                                \
     "namespace: a name of \"ip netns\", a path, a process id,\n"                                   \
@@ -41,10 +39,8 @@ static const struct cli_option query_options[] = {
 };
 
 const struct cli_verb cli_verbs[] = {
-#ifdef HAVE_EXEC
     {"exec", "-- CMD [ARG...]", "run a command in a new namespace of its own, attached", exec_help,
      exec_options, exec_main},
-#endif
     {"up", NULL, "attach to a network namespace: encrypt its TCP where the peer can",
      "Starts the daemon of the namespace and returns when packets flow. Connections that exist "
      "already go on, clear. With --foreground the daemon does not detach.",

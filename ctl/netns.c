@@ -76,6 +76,18 @@ int netns_open(const char *text)
     return fd;
 }
 
+const char *netns_strerror(int err)
+{
+    switch (-err) {
+    case ENOENT:
+        return "there is none";
+    case EINVAL:
+        return "not a network namespace";
+    default:
+        return strerror(-err);
+    }
+}
+
 int netns_inode(int fd, ino_t *ret)
 {
     struct stat st;

@@ -13,6 +13,9 @@
  * -EINVAL: not a network namespace). */
 int netns_open(const char *text);
 
+/* Return: words for what netns_open() returned; static storage. */
+const char *netns_strerror(int err);
+
 /* Return: 0 and the inode number that identifies the namespace; -errno. */
 int netns_inode(int fd, ino_t *ret);
 

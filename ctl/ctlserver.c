@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * A Varlink server on libev.
+ */
+#include "ctl/ctlserver.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define CLIENTS_MAX 16
+#define INPUT_MAX   (64 * 1024)
+#define OUTPUT_HIGH (128 * 1024)
+
+enum door { DOOR_PATH, DOOR_ABSTRACT, DOOR_CNT };
+
+struct bytes {
+    char *data;
+    size_t len, cap;
+    size_t off; /* already taken from the front */
+};
+
+struct ctlserver_client {
+    struct ctlserver *server;
+    ev_io reader, writer;
+    int fd;
+    enum door door;
+    struct ucred cred;
+    ev_tstamp last_active_s;
+    struct bytes in, out;
+    bool oneway; /* the call being served wants no answer */
+    bool parked; /* the call being served is answered by somebody else */
+    bool dead;   /* to be freed when the stack has unwound */
+    ctlserver_produce_fn produce;
+    void *state;
+    void (*done)(void *state);
+};
+
+struct ctlserver {
+    struct ev_loop *loop;
+    ev_io listeners[DOOR_CNT];
+    struct ctlserver_client *clients[DOOR_CNT][CLIENTS_MAX];
+    ctlserver_call_fn call;
+    void *arg;
+};
+
+/* --- Bytes ------------------------------------------------------------------ */
+
+static bool bytes_reserve(struct bytes *b, size_t more)
+{
+    if (b->off > 0) {
+        memmove(b->data, b->data + b->off, b->len - b->off);
+        b->len -= b->off;
+        b->off = 0;
+    }
+    if (b->cap - b->len >= more)
+        return true;
+    size_t cap = b->cap ? b->cap : 4096;
+    while (cap - b->len < more)
+        cap *= 2;
+    char *grown = realloc(b->data, cap);
+    if (!grown)
+        return false;
+    b->data = grown;
+    b->cap = cap;
+    return true;
+}
+
+static bool bytes_append(struct bytes *b, const void *data, size_t len)
+{
+    if (!bytes_reserve(b, len))
+        return false;
+    memcpy(b->data + b->len, data, len);
+    b->len += len;
+    return true;
+}
+
+static size_t bytes_waiting(const struct bytes *b)
+{
+    return b->len - b->off;
+}
+
+/* --- Clients ---------------------------------------------------------------- */
+
+static void end_stream(struct ctlserver_client *c)
+{
+    if (c->done)
+        c->done(c->state);
+    c->produce = NULL;
+    c->done = NULL;
+    c->state = NULL;
+}
+
+static void client_free(struct ctlserver_client *c)
+{
+    struct ctlserver *s = c->server;
+
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        if (s->clients[c->door][i] == c)
+            s->clients[c->door][i] = NULL;
+    ev_io_stop(s->loop, &c->reader);
+    ev_io_stop(s->loop, &c->writer);
+    end_stream(c);
+    close(c->fd);
+    free(c->in.data);
+    free(c->out.data);
+    free(c);
+}
+
+static struct ctlserver_client **find_place(struct ctlserver *s, enum door door)
+{
+    struct ctlserver_client **oldest = &s->clients[door][0];
+
+    for (size_t i = 0; i < CLIENTS_MAX; i++) {
+        struct ctlserver_client **place = &s->clients[door][i];
+
+        if (!*place)
+            return place;
+        if ((*place)->last_active_s < (*oldest)->last_active_s)
+            oldest = place;
+    }
+    client_free(*oldest);
+    return oldest;
+}
+
+/* --- Answers ---------------------------------------------------------------- */
+
+static void send_object(struct ctlserver_client *c, json_t *object)
+{
+    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+
+    /* The zero byte that ends the string also ends the message. */
+    if (!text || !bytes_append(&c->out, text, strlen(text) + 1))
+        c->dead = true;
+    free(text);
+    json_decref(object);
+}
+
+static void answer(struct ctlserver_client *c, const char *error, json_t *params, bool continues)
+{
+    json_t *object = json_object();
+
+    if (c->oneway) {
+        json_decref(params);
+        json_decref(object);
+        return;
+    }
+    if (error)
+        json_object_set_new(object, "error", json_string(error));
+    json_object_set_new(object, "parameters", params ? params : json_object());
+    if (continues)
+        json_object_set_new(object, "continues", json_true());
+    send_object(c, object);
+}
+
+void ctlserver_reply(struct ctlserver_client *c, json_t *params)
+{
+    answer(c, NULL, params, false);
+}
+
+void ctlserver_error(struct ctlserver_client *c, const char *name, json_t *params)
+{
+    answer(c, name, params, false);
+}
+
+void ctlserver_continue(struct ctlserver_client *c, json_t *params)
+{
+    answer(c, NULL, params, true);
+}
+
+void ctlserver_stream(struct ctlserver_client *c, ctlserver_produce_fn produce, void *state,
+                      void (*done)(void *state))
+{
+    c->produce = produce;
+    c->state = state;
+    c->done = done;
+}
+
+int ctlserver_park(struct ctlserver_client *c)
+{
+    c->parked = true;
+    return c->fd;
+}
+
+bool ctlserver_is_privileged(const struct ctlserver_client *c)
+{
+    return c->door == DOOR_PATH || c->cred.uid == 0 || c->cred.uid == geteuid();
+}
+
+/* --- Calls ------------------------------------------------------------------ */
+
+static void serve(struct ctlserver_client *c, const char *text)
+{
+    json_t *call = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    const json_t *params = json_object_get(call, "parameters");
+    const char *method = json_string_value(json_object_get(call, "method"));
+
+    if (!method || (params && !json_is_object(params) && !json_is_null(params))) {
+        c->dead = true;
+    } else {
+        bool more = json_is_true(json_object_get(call, "more"));
+        c->oneway = json_is_true(json_object_get(call, "oneway"));
+        c->server->call(c, method, json_is_object(params) ? params : NULL, more, c->server->arg);
+    }
+    json_decref(call);
+}
+
+/* Return: whether there was a whole call. */
+static bool serve_next(struct ctlserver_client *c)
+{
+    struct bytes *in = &c->in;
+    char *start = in->data + in->off;
+    char *end = bytes_waiting(in) > 0 ? memchr(start, '\0', bytes_waiting(in)) : NULL;
+
+    if (!end) {
+        c->dead |= bytes_waiting(in) >= INPUT_MAX;
+        return false;
+    }
+    serve(c, start);
+    in->off += (size_t)(end + 1 - start);
+    return true;
+}
+
+static void flush(struct ctlserver_client *c)
+{
+    while (bytes_waiting(&c->out) > 0) {
+        ssize_t n = send(c->fd, c->out.data + c->out.off, bytes_waiting(&c->out), MSG_NOSIGNAL);
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return;
+        if (n < 0 && errno != EINTR) {
+            c->dead = true;
+            return;
+        }
+        c->out.off += n > 0 ? (size_t)n : 0;
+    }
+}
+
+/* One step of work per turn of the loop and client: the data path shares it. */
+static void step(struct ctlserver_client *c)
+{
+    bool again = false;
+
+    if (bytes_waiting(&c->out) < OUTPUT_HIGH && !c->parked) {
+        if (c->produce) {
+            again = c->produce(c, c->state);
+            if (!again)
+                end_stream(c);
+        }
+        while (!c->dead && !c->produce && !c->parked &&
+               bytes_waiting(&c->out) < OUTPUT_HIGH && serve_next(c))
+            ;
+        again |= c->produce != NULL;
+    }
+    if (!c->dead)
+        flush(c);
+    if (c->dead) {
+        client_free(c);
+        return;
+    }
+    if (again || bytes_waiting(&c->out) > 0)
+        ev_io_start(c->server->loop, &c->writer);
+    else
+        ev_io_stop(c->server->loop, &c->writer);
+    if (bytes_waiting(&c->in) >= INPUT_MAX)
+        ev_io_stop(c->server->loop, &c->reader);
+    else
+        ev_io_start(c->server->loop, &c->reader);
+}
+
+static void on_readable(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct ctlserver_client *c = w->data;
+    size_t room = INPUT_MAX - bytes_waiting(&c->in);
+
+    c->last_active_s = ev_now(loop);
+    if (room > 4096)
+        room = 4096;
+    if (!bytes_reserve(&c->in, room)) {
+        client_free(c);
+        return;
+    }
+    ssize_t n = recv(c->fd, c->in.data + c->in.len, room, 0);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        client_free(c);
+        return;
+    }
+    c->in.len += (size_t)n;
+    step(c);
+}
+
+static void on_writable(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct ctlserver_client *c = w->data;
+
+    c->last_active_s = ev_now(loop);
+    step(c);
+}
+
+/* --- Doors ------------------------------------------------------------------ */
+
+static struct ctlserver_client *client_new(struct ctlserver *s, int fd, enum door door)
+{
+    struct ctlserver_client *c = calloc(1, sizeof(*c));
+    socklen_t len = sizeof(c->cred);
+
+    if (!c)
+        return NULL;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->cred, &len) < 0) {
+        free(c);
+        return NULL;
+    }
+    c->server = s;
+    c->fd = fd;
+    c->door = door;
+    c->last_active_s = ev_now(s->loop);
+    ev_io_init(&c->reader, on_readable, fd, EV_READ);
+    ev_io_init(&c->writer, on_writable, fd, EV_WRITE);
+    c->reader.data = c->writer.data = c;
+    return c;
+}
+
+static void on_connection(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct ctlserver *s = w->data;
+    enum door door = (enum door)(w - s->listeners);
+
+    int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    struct ctlserver_client *c = client_new(s, fd, door);
+    if (!c) {
+        close(fd);
+        return;
+    }
+    *find_place(s, door) = c;
+    ev_io_start(loop, &c->reader);
+}
+
+struct ctlserver *ctlserver_new(struct ev_loop *loop, const struct ctlsock *doors,
+                                ctlserver_call_fn call, void *arg)
+{
+    const int fds[DOOR_CNT] = {[DOOR_PATH] = doors->path_fd, [DOOR_ABSTRACT] = doors->abstract_fd};
+    struct ctlserver *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return NULL;
+    s->loop = loop;
+    s->call = call;
+    s->arg = arg;
+    for (int i = 0; i < DOOR_CNT; i++) {
+        ev_io_init(&s->listeners[i], on_connection, fds[i], EV_READ);
+        s->listeners[i].data = s;
+        if (fds[i] >= 0)
+            ev_io_start(loop, &s->listeners[i]);
+    }
+    return s;
+}
+
+void ctlserver_free(struct ctlserver *s)
+{
+    if (!s)
+        return;
+    for (int d = 0; d < DOOR_CNT; d++) {
+        ev_io_stop(s->loop, &s->listeners[d]);
+        for (size_t i = 0; i < CLIENTS_MAX; i++)
+            if (s->clients[d][i])
+                client_free(s->clients[d][i]);
+    }
+    free(s);
+}

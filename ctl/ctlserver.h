@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * A Varlink server on libev: clients, framing, back-pressure.
+ *
+ * How it works: each message is a JSON object and a zero byte (varlink.org).
+ * A client's calls are served one after the other. Nothing here blocks: what a
+ * client does not read waits in its output buffer, and while that is more than
+ * OUTPUT_HIGH no further call of it is served and its stream pauses. A call
+ * longer than INPUT_MAX, or something that is no call, ends the connection.
+ * Each door has CLIENTS_MAX places; a newcomer to a full door takes the place of
+ * the client that has been silent longest, so nobody can shut a door by holding
+ * connections open.
+ */
+#ifndef TCNS_CTL_CTLSERVER_H
+#define TCNS_CTL_CTLSERVER_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "ctl/ctlsock.h"
+
+struct ev_loop;
+struct ctlserver;
+struct ctlserver_client;
+
+/* A call of a client; params is borrowed, NULL when there are none. It must be
+ * answered by exactly one of ctlserver_reply(), _error(), _stream(), _park().
+ * more: the client accepts several replies. */
+typedef void (*ctlserver_call_fn)(struct ctlserver_client *c, const char *method,
+                                  const json_t *params, bool more, void *arg);
+
+/* Return: NULL when out of memory. doors are borrowed. */
+struct ctlserver *ctlserver_new(struct ev_loop *loop, const struct ctlsock *doors,
+                                ctlserver_call_fn call, void *arg);
+void ctlserver_free(struct ctlserver *s);
+
+/* Both take params, which may be NULL for none. */
+void ctlserver_reply(struct ctlserver_client *c, json_t *params);
+void ctlserver_error(struct ctlserver_client *c, const char *name, json_t *params);
+
+/* Answers with several replies. produce is called as long as there is room:
+ * it calls ctlserver_continue() any number of times, and returns false after
+ * ctlserver_reply(), which ends the stream. done frees state, also when the
+ * client goes away first. */
+typedef bool (*ctlserver_produce_fn)(struct ctlserver_client *c, void *state);
+void ctlserver_stream(struct ctlserver_client *c, ctlserver_produce_fn produce, void *state,
+                      void (*done)(void *state));
+void ctlserver_continue(struct ctlserver_client *c, json_t *params);
+
+/* Leaves the call open: somebody else answers it on the client's descriptor.
+ * Return: that descriptor, borrowed. */
+int ctlserver_park(struct ctlserver_client *c);
+
+/* May it change anything: it came by the path, or is root or our user. */
+bool ctlserver_is_privileged(const struct ctlserver_client *c);
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Where the ctl socket is: two doors, and how to reach them.
+ *
+ * The path below /run is for administrators; its mode decides who may come in,
+ * and who is in may do everything. The abstract name belongs to the container's
+ * network namespace, so that every process there finds its own daemon whatever
+ * file system it sees; it is for reading.
+ */
+#ifndef TCNS_CTL_CTLSOCK_H
+#define TCNS_CTL_CTLSOCK_H
+
+#include <sys/types.h>
+
+#define CTLSOCK_DIR      "/run/tcpcrypt-ns"
+#define CTLSOCK_ABSTRACT "tcpcrypt-ns" /* after a zero byte */
+
+#define CTLSOCK_PATH_LEN 64
+
+struct ctlsock {
+    int path_fd;     /* listening, non-blocking, close-on-exec; -1: this door is shut */
+    int abstract_fd; /* likewise */
+    char path[CTLSOCK_PATH_LEN];
+};
+
+#define CTLSOCK_NONE {.path_fd = -1, .abstract_fd = -1}
+
+/* Opens both doors for the current namespace, whose inode is given. One that
+ * cannot be opened is logged and stays shut; the data path does not need them.
+ * Only the holder of the namespace's TUN device may call this. */
+void ctlsock_listen(struct ctlsock *c, ino_t inode);
+
+/* Closes and removes the doors. */
+void ctlsock_done(struct ctlsock *c);
+
+/* Connects to the daemon of a namespace, given by a descriptor: by its path,
+ * else by its abstract name, for which the calling thread may have to move into
+ * the namespace (and stays there).
+ * Return: a connected, close-on-exec stream socket; -ECONNREFUSED when no daemon
+ * answers; -EPERM, -EACCES; -errno. */
+int ctlsock_connect(int netns_fd);
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Descriptors that must not travel into a forked process.
+ */
+#ifndef TCNS_CTL_FDS_H
+#define TCNS_CTL_FDS_H
+
+#include <stddef.h>
+
+/* Closes all descriptors but 0, 1, 2 and those in keep, which is sorted; negative
+ * ones in it are skipped. */
+void fds_close_others(int *keep, size_t cnt);
+
+#endif

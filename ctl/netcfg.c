@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * All that the daemon configures in the container's namespace.
+ */
+#include "ctl/netcfg.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <netlink/route/link.h>
+
+#include "base/log.h"
+#include "ctl/addrs.h"
+#include "ctl/ingress.h"
+#include "ctl/mirror.h"
+#include "ctl/netlink.h"
+#include "ctl/netwatch.h"
+#include "ctl/rules.h"
+#include "ctl/tundev.h"
+
+struct netcfg {
+    struct nl_sock *rtnl;
+    struct nl_sock *diag;
+    struct netwatch watch;
+    struct mirror mirror;
+    struct bypass bypass;
+    int tun_fd;
+    int tun_ifindex;
+    char uplink[IFNAMSIZ];
+    int uplink_ifindex;
+    int mtu;
+};
+
+static int fail(char err[NETCFG_ERROR_LEN], int code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int fail(char err[NETCFG_ERROR_LEN], int code, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(err, NETCFG_ERROR_LEN, fmt, ap);
+    va_end(ap);
+    return code;
+}
+
+static const char *permission_hint(int err)
+{
+    return err == -EPERM ? " (CAP_NET_ADMIN and CAP_NET_RAW are needed there)" : "";
+}
+
+/* --- Sockets ---------------------------------------------------------------- */
+
+struct choice {
+    const struct netcfg *n;
+    struct addrs addrs;
+    bool only_tun; /* else also those whose way is closed */
+    mirror_is_moving_fn is_moving; /* NULL: does not matter */
+    const void *moving_arg;
+};
+
+static bool is_chosen(const struct tuple *t, const void *arg)
+{
+    const struct choice *c = arg;
+
+    if (bypass_has(&c->n->bypass, t->local_port) || bypass_has(&c->n->bypass, t->peer_port))
+        return false;
+    if (addrs_is_own(&c->addrs, &t->peer))
+        return false;
+    if (c->is_moving)
+        return c->is_moving(&t->peer, c->moving_arg);
+    enum mirror_kind kind = mirror_lookup(&c->n->mirror, &t->peer);
+    return c->only_tun ? kind == MIRROR_TUN : kind != MIRROR_NATIVE;
+}
+
+static int choose(struct netcfg *n, struct choice *c, struct sockdiag_list *ret)
+{
+    c->n = n;
+    int err = addrs_load(n->rtnl, &c->addrs);
+    if (err)
+        return err;
+    err = sockdiag_load(n->diag, is_chosen, c, ret);
+    addrs_done(&c->addrs);
+    return err;
+}
+
+int netcfg_destroy_list(struct netcfg *n, const struct sockdiag_list *l)
+{
+    if (l->cnt > 0)
+        log_info("resetting %zu connections", l->cnt);
+    return sockdiag_destroy(n->diag, l);
+}
+
+static int destroy(struct netcfg *n, struct choice *c)
+{
+    struct sockdiag_list sockets;
+
+    int err = choose(n, c, &sockets);
+    if (err)
+        return err;
+    err = netcfg_destroy_list(n, &sockets);
+    sockdiag_done(&sockets);
+    return err;
+}
+
+static void on_moving(void *ctx, mirror_is_moving_fn is_moving, const void *arg)
+{
+    struct choice c = {.is_moving = is_moving, .moving_arg = arg};
+
+    int err = destroy(ctx, &c);
+    if (err)
+        log_error("cannot reset connections that leave the tunnel: %s", strerror(-err));
+}
+
+int netcfg_list_sockets(struct netcfg *n, struct sockdiag_list *ret)
+{
+    struct choice c = {.only_tun = true};
+
+    return choose(n, &c, ret);
+}
+
+int netcfg_destroy_sockets(struct netcfg *n)
+{
+    struct choice c = {.only_tun = false};
+
+    return destroy(n, &c);
+}
+
+/* --- Uplink ----------------------------------------------------------------- */
+
+static int read_link(struct nl_sock *rtnl, const char *name, int *ret_ifindex, int *ret_mtu,
+                     unsigned *ret_flags)
+{
+    struct rtnl_link *link = NULL;
+
+    int nle = rtnl_link_get_kernel(rtnl, 0, name, &link);
+    if (nle < 0)
+        return netlink_errno(nle);
+    *ret_ifindex = rtnl_link_get_ifindex(link);
+    *ret_mtu = (int)rtnl_link_get_mtu(link);
+    *ret_flags = rtnl_link_get_flags(link);
+    rtnl_link_put(link);
+    return 0;
+}
+
+static int default_uplink(struct netcfg *n, char err[NETCFG_ERROR_LEN])
+{
+    int ifindex;
+
+    int e = mirror_default_uplink(n->rtnl, &ifindex);
+    if (e == -ENETUNREACH)
+        return fail(err, e, "the namespace has no default route; name the uplink with --uplink");
+    if (e)
+        return fail(err, e, "cannot read routes: %s", strerror(-e));
+    if (!if_indextoname((unsigned)ifindex, n->uplink))
+        return fail(err, -ENODEV, "the default route's interface is gone");
+    return 0;
+}
+
+/* The name goes into a quoted string of an nftables command. */
+static bool is_plain_name(const char *name)
+{
+    return *name && strlen(name) < IFNAMSIZ && !strpbrk(name, "\"\\\n");
+}
+
+static int find_uplink(struct netcfg *n, const char *name, char err[NETCFG_ERROR_LEN])
+{
+    unsigned flags;
+
+    if (!name) {
+        int e = default_uplink(n, err);
+        if (e)
+            return e;
+        name = n->uplink;
+    }
+    if (!is_plain_name(name) || strcmp(name, TUNDEV_NAME) == 0)
+        return fail(err, -EINVAL, "\"%s\" cannot be an uplink", name);
+    if (name != n->uplink)
+        strcpy(n->uplink, name);
+    int e = read_link(n->rtnl, name, &n->uplink_ifindex, &n->mtu, &flags);
+    if (e)
+        return fail(err, -ENODEV, "the namespace has no interface \"%s\"", name);
+    if (flags & IFF_LOOPBACK)
+        return fail(err, -EINVAL, "\"%s\" is a loopback interface, not an uplink", name);
+    return 0;
+}
+
+/* --- Leftovers -------------------------------------------------------------- */
+
+/* What a dead daemon carried must not go on past us, in clear: its sockets die
+ * while its rules still close their way. */
+static int destroy_leftover_sockets(struct netcfg *n)
+{
+    struct choice c = {.only_tun = false};
+    struct bypass current = n->bypass;
+    bool found;
+
+    int err = rules_read(n->rtnl, &n->bypass, &found);
+    if (!err && found) {
+        err = mirror_load(&n->mirror);
+        if (!err)
+            err = destroy(n, &c);
+    }
+    n->bypass = current;
+    return err;
+}
+
+static int remove_all(struct nl_sock *rtnl, bool *found)
+{
+    bool rules = false, ingress = false, routes = false;
+
+    int err_rules = rules_remove_all(rtnl, &rules);
+    int err_ingress = ingress_remove(&ingress);
+    int err_routes = mirror_remove_all(rtnl, &routes);
+    *found = rules || ingress || routes;
+    return err_rules ? err_rules : err_ingress ? err_ingress : err_routes;
+}
+
+/* --- Coming and going ------------------------------------------------------- */
+
+static struct netcfg *alloc(const struct bypass *bypass)
+{
+    struct netcfg *n = calloc(1, sizeof(*n));
+
+    if (!n)
+        return NULL;
+    n->tun_fd = -1;
+    n->watch = (struct netwatch)NETWATCH_NONE;
+    n->bypass = *bypass;
+    return n;
+}
+
+int netcfg_forget(struct netcfg *n)
+{
+    int tun_fd = n->tun_fd;
+
+    netwatch_done(&n->watch);
+    mirror_done(&n->mirror);
+    nl_socket_free(n->rtnl);
+    nl_socket_free(n->diag);
+    free(n);
+    return tun_fd;
+}
+
+/* Without undoing anything but the TUN device. */
+static void release(struct netcfg *n)
+{
+    int tun_fd = netcfg_forget(n);
+
+    if (tun_fd >= 0)
+        close(tun_fd);
+}
+
+static int open_netlink(struct netcfg *n, char err[NETCFG_ERROR_LEN])
+{
+    int e = netlink_open(NETLINK_ROUTE, &n->rtnl);
+
+    if (!e)
+        e = netlink_open(NETLINK_SOCK_DIAG, &n->diag);
+    /* Before anything is read, so that no change is missed. */
+    if (!e)
+        e = netwatch_init(&n->watch);
+    return e ? fail(err, e, "cannot open netlink: %s", strerror(-e)) : 0;
+}
+
+static int open_tun(struct netcfg *n, char err[NETCFG_ERROR_LEN])
+{
+    int fd = tundev_open();
+
+    if (fd == -EBUSY)
+        return fail(err, -EALREADY, "already attached: the namespace has a %s", TUNDEV_NAME);
+    if (fd == -ENOENT || fd == -ENODEV || fd == -ENXIO)
+        return fail(err, fd, "no /dev/net/tun (modprobe tun; for a container --device /dev/net/tun)");
+    if (fd < 0)
+        return fail(err, fd, "cannot create %s: %s%s", TUNDEV_NAME, strerror(-fd),
+                    permission_hint(fd));
+    n->tun_fd = fd;
+    n->tun_ifindex = (int)if_nametoindex(TUNDEV_NAME);
+    mirror_init(&n->mirror, n->rtnl, n->tun_ifindex, n->uplink_ifindex);
+    return 0;
+}
+
+/* The tunnel tells programs of unreachable peers by ICMP from 192.0.0.8, which
+ * a strict reverse-path filter accepts only from the device that leads there. */
+static int start_tun(struct netcfg *n)
+{
+    int err = tundev_start(n->rtnl, n->mtu);
+
+    if (!err)
+        err = mirror_add_dummy_route(n->rtnl, n->tun_ifindex);
+    return err;
+}
+
+/* Ways into the tunnel first, then the rules that lead there: nothing leaves in
+ * clear that could be encrypted, and nothing is led nowhere. */
+static int configure(struct netcfg *n, char err[NETCFG_ERROR_LEN])
+{
+    int e = destroy_leftover_sockets(n);
+
+    if (e)
+        return fail(err, e, "cannot reset the connections of a dead daemon: %s%s", strerror(-e),
+                    permission_hint(e));
+    e = start_tun(n);
+    if (e)
+        return fail(err, e, "cannot set up %s: %s%s", TUNDEV_NAME, strerror(-e),
+                    permission_hint(e));
+    e = mirror_sync(&n->mirror, on_moving, n);
+    if (e)
+        return fail(err, e, "cannot set routes: %s", strerror(-e));
+    e = rules_sync(n->rtnl, &n->bypass);
+    if (e)
+        return fail(err, e, "cannot set policy rules: %s", strerror(-e));
+    e = ingress_set(n->uplink, &n->bypass);
+    if (e)
+        return fail(err, e, "cannot set the nftables table: %s%s", strerror(-e),
+                    permission_hint(e));
+    return 0;
+}
+
+int netcfg_new(const char *uplink, const struct bypass *bypass, struct netcfg **ret,
+               char err[NETCFG_ERROR_LEN])
+{
+    struct netcfg *n = alloc(bypass);
+
+    if (!n)
+        return fail(err, -ENOMEM, "out of memory");
+    int e = open_netlink(n, err);
+    if (!e)
+        e = find_uplink(n, uplink, err);
+    if (!e)
+        e = open_tun(n, err);
+    if (e) {
+        release(n);
+        return e;
+    }
+    e = configure(n, err);
+    if (e) {
+        netcfg_free(n);
+        return e;
+    }
+    *ret = n;
+    return 0;
+}
+
+void netcfg_free(struct netcfg *n)
+{
+    bool found;
+
+    if (!n)
+        return;
+    int err = remove_all(n->rtnl, &found);
+    if (err)
+        log_error("cannot take away all that was configured: %s", strerror(-err));
+    release(n);
+}
+
+/* The lock: as long as we hold the TUN device, no daemon attaches. Without
+ * /dev/net/tun there can be none. */
+static int lock(struct netcfg *n, char err[NETCFG_ERROR_LEN])
+{
+    int e = open_tun(n, err);
+
+    if (e == -ENOENT || e == -ENODEV || e == -ENXIO)
+        return 0;
+    if (e == -EALREADY)
+        return fail(err, e, "its daemon lives but does not answer");
+    return e;
+}
+
+int netcfg_remove_leftovers(bool *ret_found, char err[NETCFG_ERROR_LEN])
+{
+    struct bypass none = {.cnt = 0};
+    struct netcfg *n = alloc(&none);
+
+    if (!n)
+        return fail(err, -ENOMEM, "out of memory");
+    int e = open_netlink(n, err);
+    if (!e)
+        e = lock(n, err);
+    if (e)
+        goto out;
+    n->mirror.rtnl = n->rtnl;
+    e = destroy_leftover_sockets(n);
+    if (!e)
+        e = remove_all(n->rtnl, ret_found);
+    if (e)
+        e = fail(err, e, "cannot take away what is left: %s%s", strerror(-e), permission_hint(e));
+out:
+    release(n);
+    return e;
+}
+
+/* --- Following -------------------------------------------------------------- */
+
+/* Return: whether the uplink is another device now. */
+static bool follow_uplink(struct netcfg *n)
+{
+    int ifindex, mtu;
+    unsigned flags;
+
+    if (read_link(n->rtnl, n->uplink, &ifindex, &mtu, &flags) < 0)
+        return false;
+    if (mtu != n->mtu && tundev_set_mtu(n->rtnl, mtu) == 0)
+        n->mtu = mtu;
+    if (ifindex == n->uplink_ifindex)
+        return false;
+    n->uplink_ifindex = ifindex;
+    n->mirror.uplink_ifindex = ifindex;
+    return true;
+}
+
+static void follow_tun(struct netcfg *n)
+{
+    int ifindex, mtu;
+    unsigned flags;
+
+    if (read_link(n->rtnl, TUNDEV_NAME, &ifindex, &mtu, &flags) < 0 || (flags & IFF_UP))
+        return;
+    log_warn("%s was set down; setting it up again", TUNDEV_NAME);
+    int err = start_tun(n);
+    if (err)
+        log_error("cannot set up %s: %s", TUNDEV_NAME, strerror(-err));
+}
+
+static void report(const char *what, int err)
+{
+    if (err)
+        log_error("cannot follow a change of %s: %s", what, strerror(-err));
+}
+
+bool netcfg_on_event(struct netcfg *n)
+{
+    unsigned news = netwatch_read(&n->watch);
+    bool replaced = false;
+
+    if (news & NETWATCH_LINK) {
+        replaced = follow_uplink(n);
+        follow_tun(n);
+    }
+    if (replaced || (news & NETWATCH_INGRESS))
+        report("nftables", ingress_set(n->uplink, &n->bypass));
+    if (news & NETWATCH_RULES)
+        report("policy rules", rules_sync(n->rtnl, &n->bypass));
+    if (replaced || (news & NETWATCH_ROUTES))
+        report("routes", mirror_sync(&n->mirror, on_moving, n));
+    return replaced;
+}
+
+void netcfg_drain(struct netcfg *n)
+{
+    tundev_drain(n->tun_fd);
+}
+
+int netcfg_tun_fd(const struct netcfg *n)
+{
+    return n->tun_fd;
+}
+
+int netcfg_tun_ifindex(const struct netcfg *n)
+{
+    return n->tun_ifindex;
+}
+
+int netcfg_uplink_ifindex(const struct netcfg *n)
+{
+    return n->uplink_ifindex;
+}
+
+const char *netcfg_uplink(const struct netcfg *n)
+{
+    return n->uplink;
+}
+
+int netcfg_event_fd(const struct netcfg *n)
+{
+    return n->watch.fd;
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * All that the daemon configures in the container's namespace.
+ *
+ * How it works: a TUN device (tundev.h), a routing table that mirrors the main
+ * one into it (mirror.h), policy rules that lead TCP there (rules.h) and an
+ * nftables table that keeps incoming TCP from the kernel (ingress.h). Routes and
+ * rules carry our protocol number, the others our name; so what a killed daemon
+ * has left is recognised. While a daemon lives its TUN device exists, and nobody
+ * else's attempt to attach succeeds.
+ *
+ * Nothing here is undone by the kernel but what hangs on the TUN device: a
+ * daemon killed leaves TCP closed. Before any of it is opened again, the sockets
+ * whose plaintext could then leave are destroyed.
+ *
+ * Non-goals: no sysctl is set (/proc/sys may be read-only).
+ */
+#ifndef TCNS_CTL_NETCFG_H
+#define TCNS_CTL_NETCFG_H
+
+#include <net/if.h>
+#include <stdbool.h>
+
+#include "ctl/bypass.h"
+#include "ctl/sockdiag.h"
+
+struct netcfg;
+
+#define NETCFG_ERROR_LEN 256
+
+/* Configures the current namespace for TCP through the uplink (NULL: the default
+ * route's interface); replaces what a dead daemon has left. bypass is copied.
+ * Return: 0, and *ret for netcfg_free(); -errno and a sentence in err, with
+ * everything undone: -EALREADY when a daemon is attached. */
+int netcfg_new(const char *uplink, const struct bypass *bypass, struct netcfg **ret,
+               char err[NETCFG_ERROR_LEN]);
+
+/* Takes everything away and frees n; NULL is a no-op. Connections must have
+ * ended before, see netcfg_destroy_sockets(). */
+void netcfg_free(struct netcfg *n);
+
+/* For a forked child: frees memory and closes its descriptors but the TUN
+ * device's, which it returns. The namespace is left as it is. */
+int netcfg_forget(struct netcfg *n);
+
+int netcfg_tun_fd(const struct netcfg *n);
+int netcfg_tun_ifindex(const struct netcfg *n);
+int netcfg_uplink_ifindex(const struct netcfg *n);
+const char *netcfg_uplink(const struct netcfg *n);
+
+/* Readable when the namespace's links, addresses, routes or rules have changed. */
+int netcfg_event_fd(const struct netcfg *n);
+
+/* Reads what has changed and follows it. Return: true when the uplink is a new
+ * device of the same name: the worker must be replaced. */
+bool netcfg_on_event(struct netcfg *n);
+
+/* The connections that go through the uplink and are not bypassed.
+ * Return: 0; -errno. */
+int netcfg_list_sockets(struct netcfg *n, struct sockdiag_list *ret);
+
+/* Aborts every socket whose packets go into the TUN device, or would if it
+ * existed. Return: 0; -errno. */
+int netcfg_destroy_sockets(struct netcfg *n);
+
+/* Aborts the sockets of a list made by netcfg_list_sockets(). Return: 0; -errno. */
+int netcfg_destroy_list(struct netcfg *n, const struct sockdiag_list *l);
+
+/* Discards what the kernel has queued in the TUN device. */
+void netcfg_drain(struct netcfg *n);
+
+/* Takes away what a dead daemon has left in the current namespace, and destroys
+ * the sockets that went through it. *ret_found: there was something.
+ * Return: 0; -EALREADY when its daemon lives; -errno and a sentence. */
+int netcfg_remove_leftovers(bool *ret_found, char err[NETCFG_ERROR_LEN]);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * News of what changes in a network namespace: links, addresses, routes, rules
+ * and our nftables table.
+ *
+ * Our own changes are news too. What we add is left out, what is deleted is not
+ * (somebody may have flushed our routes), so acting on news must be idempotent.
+ */
+#ifndef TCNS_CTL_NETWATCH_H
+#define TCNS_CTL_NETWATCH_H
+
+#include <stdbool.h>
+
+#define NETWATCH_LINK    0x01u
+#define NETWATCH_ROUTES  0x02u /* a route or an address */
+#define NETWATCH_RULES   0x04u /* one of our rules was deleted */
+#define NETWATCH_INGRESS 0x08u /* somebody else touched our nftables table */
+
+struct netwatch {
+    int fd; /* readable when there is news */
+    int route_fd;
+    int nft_fd;
+    bool nft_touched; /* our table is in the transaction being read */
+};
+
+#define NETWATCH_NONE {.fd = -1, .route_fd = -1, .nft_fd = -1}
+
+/* Watches the current namespace. Return: 0; -errno. */
+int netwatch_init(struct netwatch *w);
+void netwatch_done(struct netwatch *w);
+
+/* Reads all news there is. Return: NETWATCH_* bits; all of them when some were lost. */
+unsigned netwatch_read(struct netwatch *w);
+
+#endif

@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The methods of org.tcpcrypt.Ns1 and org.varlink.service.
+ */
+#include "ctl/ns1.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ctl/policy.h"
+#include "tunnel/tunnel.h"
+
+#define SERVICE_INTERFACE "org.varlink.service"
+
+/* Connections copied out of the tunnel at once: bounds memory for each client,
+ * and the time the data path waits. */
+#define CHUNK_CNT 1024
+/* Of those, as many become text in one turn of the loop. */
+#define TURN_CNT 64
+
+static const char ns1_description[] =
+#include "ns1_description.inc"
+    ;
+
+static const char service_description[] =
+    "# The interface every Varlink service has, see varlink.org\n"
+    "interface org.varlink.service\n"
+    "\n"
+    "method GetInfo() -> (\n"
+    "  vendor: string,\n"
+    "  product: string,\n"
+    "  version: string,\n"
+    "  url: string,\n"
+    "  interfaces: []string\n"
+    ")\n"
+    "\n"
+    "method GetInterfaceDescription(interface: string) -> (description: string)\n"
+    "\n"
+    "error InterfaceNotFound (interface: string)\n"
+    "error MethodNotFound (method: string)\n"
+    "error MethodNotImplemented (method: string)\n"
+    "error InvalidParameter (parameter: string)\n"
+    "error PermissionDenied ()\n"
+    "error ExpectedMore ()\n";
+
+/* --- org.varlink.service ---------------------------------------------------- */
+
+static void get_info(struct ctlserver_client *c)
+{
+    ctlserver_reply(c, json_pack("{s:s, s:s, s:s, s:s, s:[s, s]}", "vendor", "tcpcrypt-ns",
+                                 "product", "tcpcrypt-ns", "version", TCNS_VERSION, "url",
+                                 "https://www.rfc-editor.org/rfc/rfc8548", "interfaces",
+                                 SERVICE_INTERFACE, NS1_INTERFACE));
+}
+
+static void get_description(struct ctlserver_client *c, const json_t *params)
+{
+    const char *name = json_string_value(json_object_get(params, "interface"));
+
+    if (!name)
+        ctlserver_error(c, SERVICE_INTERFACE ".InvalidParameter",
+                        json_pack("{s:s}", "parameter", "interface"));
+    else if (strcmp(name, NS1_INTERFACE) == 0)
+        ctlserver_reply(c, json_pack("{s:s}", "description", ns1_description));
+    else if (strcmp(name, SERVICE_INTERFACE) == 0)
+        ctlserver_reply(c, json_pack("{s:s}", "description", service_description));
+    else
+        ctlserver_error(c, SERVICE_INTERFACE ".InterfaceNotFound",
+                        json_pack("{s:s}", "interface", name));
+}
+
+/* --- ListSessions ----------------------------------------------------------- */
+
+/* tunnel_list() cannot start in the middle, so each chunk skips what was listed
+ * before: no memory grows with the number of connections. What opens or ends
+ * between two chunks may be missed or come twice. */
+struct listing {
+    struct tunnel *tunnel;
+    size_t listed; /* connections in earlier chunks */
+    size_t seen;   /* in this pass over the tunnel */
+    size_t cnt;    /* in this chunk */
+    size_t next;   /* in this chunk, to be sent */
+    bool last;     /* no chunk follows */
+    struct tunnel_session chunk[CHUNK_CNT];
+};
+
+static bool copy_session(const struct tunnel_session *s, void *arg)
+{
+    struct listing *l = arg;
+
+    if (l->seen++ < l->listed)
+        return true;
+    if (l->cnt == CHUNK_CNT) {
+        l->last = false;
+        return false;
+    }
+    l->chunk[l->cnt++] = *s;
+    return true;
+}
+
+static void load_chunk(struct listing *l)
+{
+    l->listed += l->cnt;
+    l->seen = l->cnt = l->next = 0;
+    l->last = true;
+    tunnel_list(l->tunnel, copy_session, l);
+}
+
+static json_t *hex(const uint8_t *bytes, size_t len)
+{
+    char text[2 * SESSION_ID_LEN + 1];
+
+    for (size_t i = 0; i < len; i++) {
+        text[2 * i] = "0123456789abcdef"[bytes[i] >> 4];
+        text[2 * i + 1] = "0123456789abcdef"[bytes[i] & 15];
+    }
+    return json_stringn(text, 2 * len);
+}
+
+static void add_crypto(json_t *o, const struct session_info *info)
+{
+    json_object_set_new(o, "role", json_string(info->role == SESSION_ROLE_A ? "a" : "b"));
+    json_object_set_new(o, "tep", json_string(session_tep_name(info->tep)));
+    json_object_set_new(o, "aead", json_string(session_aead_name(info->aead)));
+    json_object_set_new(o, "session_id", hex(info->id, SESSION_ID_LEN));
+}
+
+static json_t *session_json(const struct tunnel_session *s)
+{
+    char local[ADDR_STR_LEN], peer[ADDR_STR_LEN];
+    json_t *o = json_pack(
+        "{s:s, s:i, s:s, s:i, s:s, s:s, s:s, s:I, s:I, s:f}",
+        "local", addr_str(&s->tuple.local, local), "local_port", (int)s->tuple.local_port,
+        "peer", addr_str(&s->tuple.peer, peer), "peer_port", (int)s->tuple.peer_port,
+        "dir", s->inbound ? "in" : "out",
+        "state", tunnel_state_name(s->state), "reason", s->reason,
+        "tx_bytes", (json_int_t)s->tx_bytes, "rx_bytes", (json_int_t)s->rx_bytes,
+        "started", s->started_s);
+
+    if (s->state == TUNNEL_STATE_ENCRYPTED && s->info.has_id)
+        add_crypto(o, &s->info);
+    return o;
+}
+
+static bool produce_sessions(struct ctlserver_client *c, void *state)
+{
+    struct listing *l = state;
+
+    for (int i = 0; i < TURN_CNT; i++) {
+        if (l->next == l->cnt && l->last) {
+            ctlserver_reply(c, NULL);
+            return false;
+        }
+        if (l->next == l->cnt)
+            load_chunk(l);
+        if (l->next < l->cnt)
+            ctlserver_continue(c,
+                               json_pack("{s:o}", "session", session_json(&l->chunk[l->next++])));
+    }
+    return true;
+}
+
+static void list_sessions(struct ctlserver_client *c, const struct ns1 *n, bool more)
+{
+    if (!more) {
+        ctlserver_error(c, SERVICE_INTERFACE ".ExpectedMore", NULL);
+        return;
+    }
+    struct listing *l = malloc(sizeof(*l));
+    if (!l) {
+        ctlserver_error(c, NS1_INTERFACE ".OutOfMemory", NULL);
+        return;
+    }
+    l->tunnel = n->tunnel;
+    l->listed = l->cnt = 0;
+    load_chunk(l);
+    ctlserver_stream(c, produce_sessions, l, free);
+}
+
+/* --- GetStatus -------------------------------------------------------------- */
+
+static json_t *counters_json(const struct tunnel_counters *counters)
+{
+    json_t *o = json_object();
+
+#define X(name) json_object_set_new(o, #name, json_integer((json_int_t)counters->name));
+    TUNNEL_COUNTER_LIST(X)
+#undef X
+    return o;
+}
+
+static void get_status(struct ctlserver_client *c, const struct ns1 *n)
+{
+    char bypass[BYPASS_STR_LEN];
+
+    ctlserver_reply(
+        c, json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:f, s:s, s:o}",
+                     "pid", (int)n->supervisor, "worker_pid", (int)getpid(),
+                     "netns", (json_int_t)n->netns_inode, "uplink", n->uplink,
+                     "policy", policy_name(n->opts->policy),
+                     "bypass", bypass_str(&n->opts->bypass, bypass),
+                     "worker_restarts", (int)n->restarts, "started", n->started_s,
+                     "version", TCNS_VERSION, "counters", counters_json(tunnel_counters(n->tunnel))));
+}
+
+/* --- Down ------------------------------------------------------------------- */
+
+static void down(struct ctlserver_client *c, const struct ns1 *n)
+{
+    if (!ctlserver_is_privileged(c)) {
+        ctlserver_error(c, SERVICE_INTERFACE ".PermissionDenied", NULL);
+        return;
+    }
+    /* The supervisor answers when everything is taken away, and we are gone. */
+    n->on_down(n->arg, ctlserver_park(c));
+}
+
+/* --- Dispatch --------------------------------------------------------------- */
+
+/* Return: what follows "interface."; NULL when method is of another interface. */
+static const char *method_of(const char *method, const char *interface)
+{
+    size_t len = strlen(interface);
+
+    return strncmp(method, interface, len) == 0 && method[len] == '.' ? method + len + 1 : NULL;
+}
+
+static bool call_service(struct ctlserver_client *c, const char *name, const json_t *params)
+{
+    if (strcmp(name, "GetInfo") == 0)
+        get_info(c);
+    else if (strcmp(name, "GetInterfaceDescription") == 0)
+        get_description(c, params);
+    else
+        return false;
+    return true;
+}
+
+static bool call_ns1(struct ctlserver_client *c, const char *name, bool more, const struct ns1 *n)
+{
+    if (strcmp(name, "ListSessions") == 0)
+        list_sessions(c, n, more);
+    else if (strcmp(name, "GetStatus") == 0)
+        get_status(c, n);
+    else if (strcmp(name, "Down") == 0)
+        down(c, n);
+    else
+        return false;
+    return true;
+}
+
+void ns1_call(struct ctlserver_client *c, const char *method, const json_t *params, bool more,
+              void *arg)
+{
+    const char *service = method_of(method, SERVICE_INTERFACE);
+    const char *own = method_of(method, NS1_INTERFACE);
+
+    if ((service && call_service(c, service, params)) || (own && call_ns1(c, own, more, arg)))
+        return;
+    if (service || own) {
+        ctlserver_error(c, SERVICE_INTERFACE ".MethodNotFound",
+                        json_pack("{s:s}", "method", method));
+        return;
+    }
+    const char *dot = strrchr(method, '.');
+    ctlserver_error(c, SERVICE_INTERFACE ".InterfaceNotFound",
+                    json_pack("{s:s%}", "interface", method,
+                              dot ? (size_t)(dot - method) : strlen(method)));
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The methods of org.tcpcrypt.Ns1 (docs/org.tcpcrypt.Ns1.varlink).
+ */
+#ifndef TCNS_CTL_NS1_H
+#define TCNS_CTL_NS1_H
+
+#include "ctl/ctlserver.h"
+#include "ctl/daemon.h"
+
+#define NS1_INTERFACE "org.tcpcrypt.Ns1"
+
+/* What the methods answer from; all borrowed. */
+struct ns1 {
+    struct tunnel *tunnel;
+    pid_t supervisor;
+    const char *uplink;
+    const struct daemon_options *opts;
+    unsigned restarts;
+    double started_s;
+    ino_t netns_inode;
+    void (*on_down)(void *arg, int client_fd); /* fd is borrowed */
+    void *arg;
+};
+
+/* A ctlserver_call_fn; arg is a struct ns1. */
+void ns1_call(struct ctlserver_client *c, const char *method, const json_t *params, bool more,
+              void *arg);
+
+/* The answer to Down, as it goes over the wire, zero byte included. */
+#define NS1_DOWN_REPLY "{\"parameters\":{}}"
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * What the verbs that ask the daemon share.
+ */
+#include "ctl/query.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ctl/netns.h"
+
+static void read_options(struct query *q, int argc, char **argv)
+{
+    int id;
+
+    while ((id = cli_next(q->verb, argc, argv)) != -1) {
+        if (id == OPT_NETNS)
+            q->netns = optarg;
+        else if (id == OPT_JSON)
+            q->json = true;
+    }
+}
+
+static void no_answer(const struct query *q, int err)
+{
+    int code = cli_exit_code(err);
+
+    if (err == -ECONNREFUSED)
+        die(EXIT_UNREACHABLE, "no daemon answers for namespace \"%s\"", q->netns);
+    die(code == EXIT_PERMISSION ? code : EXIT_UNREACHABLE, "namespace \"%s\": %s", q->netns,
+        strerror(-err));
+}
+
+void query_init(struct query *q, const char *verb, int argc, char **argv, const char *method,
+                bool more)
+{
+    *q = (struct query){
+        .verb = cli_verb_find(verb), .netns = "self", .client = CTLCLIENT_NONE};
+    read_options(q, argc, argv);
+    int fd = netns_open(q->netns);
+    if (fd < 0)
+        die(cli_exit_code(fd), "namespace \"%s\": %s", q->netns, netns_strerror(fd));
+    int err = ctlclient_init(&q->client, fd);
+    close(fd);
+    if (!err)
+        err = ctlclient_call(&q->client, method, more);
+    if (err)
+        no_answer(q, err);
+}
+
+void query_done(struct query *q)
+{
+    ctlclient_done(&q->client);
+}
+
+json_t *query_next(struct query *q, bool *ret_continues)
+{
+    char error[CTLCLIENT_ERROR_LEN];
+    json_t *reply = NULL;
+
+    int err = ctlclient_next(&q->client, &reply, ret_continues, error);
+    if (err == -EREMOTEIO)
+        die(EXIT_NEGATIVE, "the daemon of \"%s\" says %s", q->netns, error);
+    if (err)
+        no_answer(q, err);
+    return reply;
+}
+
+const char *query_text(const json_t *object, const char *key, char *out, size_t out_len)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    snprintf(out, out_len, "%s", text ? text : "");
+    for (char *c = out; *c; c++)
+        if (*c < ' ' || *c > '~')
+            *c = '?';
+    return out;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * What the verbs that ask the daemon share.
+ */
+#ifndef TCNS_CTL_QUERY_H
+#define TCNS_CTL_QUERY_H
+
+#include <stdbool.h>
+
+#include "ctl/cli.h"
+#include "ctl/ctlclient.h"
+
+struct query {
+    const struct cli_verb *verb;
+    const char *netns; /* as given; "self" when not */
+    bool json;
+    struct ctlclient client;
+};
+
+/* Reads --netns and --json, connects and sends the call; exits on failure. */
+void query_init(struct query *q, const char *verb, int argc, char **argv, const char *method,
+                bool more);
+void query_done(struct query *q);
+
+/* Next reply, the caller's; exits when there is none. *ret_continues may be NULL. */
+json_t *query_next(struct query *q, bool *ret_continues);
+
+/* A string member of a reply, safe for a terminal: what is not printable is '?'.
+ * Return: out; "" when there is none. */
+const char *query_text(const json_t *object, const char *key, char *out, size_t out_len);
+
+#endif

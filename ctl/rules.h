@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The policy-routing rules that lead the container's TCP to our table.
+ *
+ * They stand behind the local table's rule (0), so that loopback and own-address
+ * traffic never comes to us, behind whatever rules others put in (a VPN's, say),
+ * and ahead of the main table's (32766):
+ *
+ *   32547  iif lo ipproto tcp dport|sport P lookup main    for each bypassed range
+ *   32548  iif lo ipproto tcp lookup 8548
+ *
+ * "iif lo" means packets of this host, not forwarded ones.
+ */
+#ifndef TCNS_CTL_RULES_H
+#define TCNS_CTL_RULES_H
+
+#include <netlink/netlink.h>
+#include <stdbool.h>
+
+#include "ctl/bypass.h"
+
+#define RULES_PRIORITY_BYPASS 32547
+#define RULES_PRIORITY_TCP    32548
+
+/* Makes our rules be exactly these, for both families (IPv4 alone where the
+ * kernel has no IPv6). New ones go in before old ones go out.
+ * Return: 0; -errno. */
+int rules_sync(struct nl_sock *rtnl, const struct bypass *bypass);
+
+/* *ret_found: there were some. Return: 0; -errno. */
+int rules_remove_all(struct nl_sock *rtnl, bool *ret_found);
+
+/* Reads the bypass set back from the rules that are there. *ret_found: the rule
+ * for TCP is there. Return: 0; -errno. */
+int rules_read(struct nl_sock *rtnl, struct bypass *ret, bool *ret_found);
+
+#endif

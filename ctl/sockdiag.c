@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The TCP sockets of the current network namespace.
+ */
+#include "ctl/sockdiag.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/sock_diag.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+
+#include <netlink/attr.h>
+#include <netlink/msg.h>
+
+#include "ctl/netlink.h"
+
+#define DUMP_TRIES       5
+#define NEW_SYN_RECEIVED 12 /* TCP_NEW_SYN_RECV, which only the kernel's header has */
+
+/* All states but these have a peer. */
+#define STATES (((1u << (NEW_SYN_RECEIVED + 1)) - 2) & ~(1u << TCP_LISTEN | 1u << TCP_CLOSE))
+
+struct loading {
+    sockdiag_filter_fn filter;
+    const void *arg;
+    struct sockdiag_list *list;
+};
+
+static int append(struct sockdiag_list *l, const struct sockdiag_socket *s)
+{
+    if (l->cnt == l->cap) {
+        size_t cap = l->cap ? 2 * l->cap : 256;
+        struct sockdiag_socket *grown = reallocarray(l->sockets, cap, sizeof(*grown));
+        if (!grown)
+            return -ENOMEM;
+        l->sockets = grown;
+        l->cap = cap;
+    }
+    l->sockets[l->cnt++] = *s;
+    return 0;
+}
+
+static struct addr read_addr(uint8_t family, const __be32 *words)
+{
+    return family == AF_INET ? addr_from_v4(words) : addr_from_v6(words);
+}
+
+static int on_socket(struct nlmsghdr *nlh, void *arg)
+{
+    struct loading *l = arg;
+    const struct inet_diag_msg *d = nlmsg_data(nlh);
+
+    if (nlh->nlmsg_type != SOCK_DIAG_BY_FAMILY || nlmsg_datalen(nlh) < (int)sizeof(*d))
+        return 0;
+    if (d->idiag_family != AF_INET && d->idiag_family != AF_INET6)
+        return 0;
+    struct sockdiag_socket s = {
+        .family = d->idiag_family,
+        .id = d->id,
+        .tuple =
+            {
+                .local = read_addr(d->idiag_family, d->id.idiag_src),
+                .peer = read_addr(d->idiag_family, d->id.idiag_dst),
+                .local_port = ntohs(d->id.idiag_sport),
+                .peer_port = ntohs(d->id.idiag_dport),
+            },
+    };
+    return l->filter(&s.tuple, l->arg) ? append(l->list, &s) : 0;
+}
+
+static int talk(struct nl_sock *diag, int type, int flags, const struct inet_diag_req_v2 *req,
+                netlink_fn fn, void *arg)
+{
+    struct nl_msg *msg = nlmsg_alloc_simple(type, flags);
+    int err = -ENOMEM;
+
+    if (msg && nlmsg_append(msg, (void *)req, sizeof(*req), NLMSG_ALIGNTO) == 0)
+        err = netlink_talk(diag, msg, fn, arg);
+    nlmsg_free(msg);
+    return err;
+}
+
+static int load_family(struct nl_sock *diag, uint8_t family, struct loading *l)
+{
+    struct inet_diag_req_v2 req = {
+        .sdiag_family = family,
+        .sdiag_protocol = IPPROTO_TCP,
+        .idiag_states = STATES,
+    };
+    size_t start = l->list->cnt;
+    int err = -EINTR;
+
+    for (int i = 0; i < DUMP_TRIES && err == -EINTR; i++) {
+        l->list->cnt = start;
+        err = talk(diag, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &req, on_socket, l);
+    }
+    return err;
+}
+
+int sockdiag_load(struct nl_sock *diag, sockdiag_filter_fn filter, const void *arg,
+                  struct sockdiag_list *ret)
+{
+    struct sockdiag_list list = {.cnt = 0};
+    struct loading l = {.filter = filter, .arg = arg, .list = &list};
+
+    int err = load_family(diag, AF_INET, &l);
+    if (!err) {
+        int err6 = load_family(diag, AF_INET6, &l);
+        err = err6 == -ENOENT ? 0 : err6; /* a kernel without IPv6 */
+    }
+    if (err) {
+        sockdiag_done(&list);
+        return err;
+    }
+    *ret = list;
+    return 0;
+}
+
+void sockdiag_done(struct sockdiag_list *l)
+{
+    free(l->sockets);
+    *l = (struct sockdiag_list){.cnt = 0};
+}
+
+int sockdiag_destroy(struct nl_sock *diag, const struct sockdiag_list *l)
+{
+    int first = 0;
+
+    for (size_t i = 0; i < l->cnt; i++) {
+        struct inet_diag_req_v2 req = {
+            .sdiag_family = l->sockets[i].family,
+            .sdiag_protocol = IPPROTO_TCP,
+            .idiag_states = STATES,
+            .id = l->sockets[i].id,
+        };
+        int err = talk(diag, SOCK_DESTROY, 0, &req, NULL, NULL);
+        if (err && err != -ENOENT)
+            first = first ? first : err;
+    }
+    return first;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The TCP sockets of the current network namespace.
+ */
+#ifndef TCNS_CTL_SOCKDIAG_H
+#define TCNS_CTL_SOCKDIAG_H
+
+#include <linux/inet_diag.h>
+#include <netlink/netlink.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/tuple.h"
+
+struct sockdiag_socket {
+    struct tuple tuple;
+    uint8_t family;            /* of the socket: AF_INET6 may talk to an IPv4 address */
+    struct inet_diag_sockid id; /* names this very socket to the kernel */
+};
+
+struct sockdiag_list {
+    struct sockdiag_socket *sockets;
+    size_t cnt, cap;
+};
+
+/* Return: whether the socket belongs in the list. */
+typedef bool (*sockdiag_filter_fn)(const struct tuple *tuple, const void *arg);
+
+/* Lists the sockets that have a peer (neither listening nor closed) and pass
+ * the filter. diag: from netlink_open(NETLINK_SOCK_DIAG).
+ * Return: 0 and a list, freed by sockdiag_done(); -errno. */
+int sockdiag_load(struct nl_sock *diag, sockdiag_filter_fn filter, const void *arg,
+                  struct sockdiag_list *ret);
+void sockdiag_done(struct sockdiag_list *l);
+
+/* Aborts every socket of the list: its program sees ECONNABORTED and the kernel
+ * sends a RST. Sockets that have gone meanwhile are no error.
+ * Return: 0; -errno of the first failure (-EOPNOTSUPP: the kernel cannot). */
+int sockdiag_destroy(struct nl_sock *diag, const struct sockdiag_list *l);
+
+#endif

@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The supervisor: owns the configuration, keeps a worker running.
+ */
+#include "ctl/supervisor.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "ctl/ctlsock.h"
+#include "ctl/fds.h"
+#include "ctl/netcfg.h"
+#include "ctl/netns.h"
+#include "ctl/ns1.h"
+#include "ctl/policy.h"
+#include "ctl/worker.h"
+
+#define START_MS       10000 /* a first worker that is not ready by then has failed */
+#define WORKER_STOP_MS 5000  /* to reset its connections; then it is killed */
+#define DEATHS_FREE    5     /* within DEATHS_MS: replaced at once */
+#define DEATHS_MS      5000
+#define BACKOFF_MIN_MS 200
+#define BACKOFF_MAX_MS 10000
+#define WAITERS_MAX    8 /* clients whose Down is not answered yet */
+
+struct supervisor {
+    const struct daemon_options *opts;
+    struct netcfg *cfg;
+    struct ctlsock doors;
+    struct sockdiag_list older; /* connections that were there first; not ours to reset */
+    ino_t netns_inode;
+    pid_t pid; /* our own */
+    int signal_fd;
+    int waiters[WAITERS_MAX];
+    size_t waiter_cnt;
+
+    pid_t worker; /* -1: none */
+    int worker_pidfd;
+    int channel;
+    unsigned restarts;
+    int64_t died_ms[DEATHS_FREE]; /* ring of the last deaths; 0: none */
+    unsigned deaths;
+    int backoff_ms;
+    int64_t start_at_ms; /* of the next worker; 0: there is one */
+
+    int64_t give_up_ms; /* not ready by then; 0: is ready */
+    bool end;           /* told to */
+    int failed;         /* -errno: could not start */
+    char *err;          /* DAEMON_ERROR_LEN bytes; the caller's */
+    supervisor_ready_fn ready;
+    void *ready_arg;
+    double started_s;
+};
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static double now_epoch_s(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static int fail(struct supervisor *s, int err, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int fail(struct supervisor *s, int err, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(s->err, DAEMON_ERROR_LEN, fmt, ap);
+    va_end(ap);
+    s->failed = err;
+    return err;
+}
+
+/* --- Worker ----------------------------------------------------------------- */
+
+static void become_worker(struct supervisor *s, int channel)
+{
+    char uplink[IFNAMSIZ];
+    struct worker_args args = {
+        .opts = s->opts,
+        .supervisor = s->pid,
+        .channel = channel,
+        .tun_ifindex = netcfg_tun_ifindex(s->cfg),
+        .uplink_ifindex = netcfg_uplink_ifindex(s->cfg),
+        .uplink = uplink,
+        .doors = &s->doors,
+        .older = &s->older,
+        .restarts = s->restarts,
+        .started_s = s->started_s,
+        .netns_inode = s->netns_inode,
+    };
+
+    strcpy(uplink, netcfg_uplink(s->cfg));
+    args.tun_fd = netcfg_forget(s->cfg);
+    int keep[] = {channel, args.tun_fd, s->doors.path_fd, s->doors.abstract_fd};
+    fds_close_others(keep, sizeof(keep) / sizeof(keep[0]));
+    worker_run(&args);
+}
+
+static int fork_worker(struct supervisor *s)
+{
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    pid_t pid = fork();
+    if (pid < 0) {
+        int err = -errno;
+        close(pair[0]);
+        close(pair[1]);
+        return err;
+    }
+    if (pid == 0)
+        become_worker(s, pair[1]);
+    close(pair[1]);
+    s->worker = pid;
+    s->channel = pair[0];
+    s->worker_pidfd = pidfd_open(pid, 0);
+    s->start_at_ms = 0;
+    return 0;
+}
+
+static void forget_worker(struct supervisor *s)
+{
+    if (s->channel >= 0)
+        close(s->channel);
+    if (s->worker_pidfd >= 0)
+        close(s->worker_pidfd);
+    s->channel = s->worker_pidfd = -1;
+    s->worker = -1;
+}
+
+static void log_end(int status)
+{
+    if (WIFSIGNALED(status))
+        log_error("the worker was ended by signal %d (%s)", WTERMSIG(status),
+                  strsignal(WTERMSIG(status)));
+    else
+        log_error("the worker ended with status %d", WEXITSTATUS(status));
+}
+
+/* Closing the channel tells it; what it sends to reset its connections still
+ * passes. Return: whether it ended in order. */
+static bool end_worker(struct supervisor *s)
+{
+    struct pollfd p = {.fd = s->worker_pidfd, .events = POLLIN};
+    int status = 0;
+
+    if (s->worker < 0)
+        return false;
+    close(s->channel);
+    s->channel = -1;
+    int64_t until = now_ms() + WORKER_STOP_MS;
+    int left = WORKER_STOP_MS;
+    while (poll(&p, 1, left) < 0 && errno == EINTR)
+        left = until > now_ms() ? (int)(until - now_ms()) : 0;
+    if (!(p.revents & POLLIN)) {
+        log_error("the worker does not end; killing it");
+        kill(s->worker, SIGKILL);
+    }
+    waitpid(s->worker, &status, 0);
+    forget_worker(s);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* --- Sockets ---------------------------------------------------------------- */
+
+static int compare_id(const void *a, const void *b)
+{
+    const struct sockdiag_socket *x = a, *y = b;
+
+    return memcmp(&x->id, &y->id, sizeof(x->id));
+}
+
+static int load_older(struct supervisor *s)
+{
+    int err = netcfg_list_sockets(s->cfg, &s->older);
+
+    if (!err && s->older.cnt > 0)
+        qsort(s->older.sockets, s->older.cnt, sizeof(s->older.sockets[0]), compare_id);
+    return err;
+}
+
+static bool is_older(const struct supervisor *s, const struct sockdiag_socket *k)
+{
+    return s->older.cnt > 0 &&
+           bsearch(k, s->older.sockets, s->older.cnt, sizeof(*k), compare_id);
+}
+
+/* What the worker could not end (a RST does not always fit the receiver's
+ * window) must not go on past us; connections older than us do. */
+static void reset_all_but_older(struct supervisor *s)
+{
+    struct sockdiag_list all;
+    size_t kept = 0;
+
+    int err = netcfg_list_sockets(s->cfg, &all);
+    if (err) {
+        log_error("cannot list sockets: %s", strerror(-err));
+        return;
+    }
+    for (size_t i = 0; i < all.cnt; i++)
+        if (!is_older(s, &all.sockets[i]))
+            all.sockets[kept++] = all.sockets[i];
+    all.cnt = kept;
+    err = netcfg_destroy_list(s->cfg, &all);
+    if (err)
+        log_error("cannot reset connections: %s", strerror(-err));
+    sockdiag_done(&all);
+}
+
+static void reset_all(struct supervisor *s)
+{
+    int err = netcfg_destroy_sockets(s->cfg);
+
+    if (err)
+        log_error("cannot reset connections: %s", strerror(-err));
+    sockdiag_done(&s->older);
+}
+
+/* --- Replacing the worker --------------------------------------------------- */
+
+/* Return: milliseconds to wait before the next worker. */
+static int delay_after_death(struct supervisor *s)
+{
+    int64_t now = now_ms();
+    int64_t *oldest = &s->died_ms[s->deaths++ % DEATHS_FREE];
+    bool often = *oldest && now - *oldest < DEATHS_MS;
+
+    *oldest = now;
+    if (!often) {
+        s->backoff_ms = 0;
+        return 0;
+    }
+    s->backoff_ms = s->backoff_ms ? 2 * s->backoff_ms : BACKOFF_MIN_MS;
+    if (s->backoff_ms > BACKOFF_MAX_MS)
+        s->backoff_ms = BACKOFF_MAX_MS;
+    return s->backoff_ms;
+}
+
+/* Nothing of the old connections may reach the next worker: the sockets go
+ * first, then what they have queued. */
+static void next_worker(struct supervisor *s)
+{
+    reset_all(s);
+    netcfg_drain(s->cfg);
+    s->restarts++;
+    int err = fork_worker(s);
+    if (err) {
+        log_error("cannot fork a worker: %s", strerror(-err));
+        s->start_at_ms = now_ms() + BACKOFF_MIN_MS;
+    }
+}
+
+static void replace_worker(struct supervisor *s, int delay_ms)
+{
+    forget_worker(s);
+    if (delay_ms == 0) {
+        next_worker(s);
+        return;
+    }
+    log_warn("the worker dies often; the next starts in %d ms", delay_ms);
+    reset_all(s);
+    s->start_at_ms = now_ms() + delay_ms;
+}
+
+/* --- Events ----------------------------------------------------------------- */
+
+static void on_ready(struct supervisor *s)
+{
+    if (s->give_up_ms && !s->ready(s->ready_arg)) {
+        fail(s, -ECANCELED, "nobody waits for the daemon any more");
+        s->end = true;
+    }
+    if (s->give_up_ms)
+        log_info("attached; uplink %s, policy %s, %zu older connections", netcfg_uplink(s->cfg),
+                 policy_name(s->opts->policy), s->older.cnt);
+    s->give_up_ms = 0;
+}
+
+static void on_down(struct supervisor *s, int client_fd)
+{
+    s->end = true;
+    if (client_fd < 0)
+        return;
+    if (s->waiter_cnt < WAITERS_MAX)
+        s->waiters[s->waiter_cnt++] = client_fd;
+    else
+        close(client_fd);
+}
+
+static void on_failed(struct supervisor *s, const struct worker_message *m)
+{
+    if (s->give_up_ms)
+        fail(s, m->err, "%.*s", WORKER_TEXT_LEN, m->text);
+    else
+        log_error("the worker cannot start: %.*s", WORKER_TEXT_LEN, m->text);
+}
+
+/* Return: whether there was a message; *ret_fd is -1 when none came along. */
+static bool receive(int channel, struct worker_message *ret, int *ret_fd)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {.iov_base = ret, .iov_len = sizeof(*ret)};
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control.bytes),
+    };
+
+    if (recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != (ssize_t)sizeof(*ret))
+        return false;
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    *ret_fd = -1;
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+        memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
+    return true;
+}
+
+static void on_channel(struct supervisor *s)
+{
+    struct worker_message m;
+    int fd;
+
+    while (s->channel >= 0 && receive(s->channel, &m, &fd)) {
+        switch (m.event) {
+        case WORKER_READY:
+            on_ready(s);
+            break;
+        case WORKER_FAILED:
+            on_failed(s, &m);
+            break;
+        case WORKER_DOWN:
+            on_down(s, fd);
+            break;
+        }
+    }
+}
+
+static void on_worker_end(struct supervisor *s)
+{
+    int status = 0;
+
+    on_channel(s); /* its last words */
+    waitpid(s->worker, &status, 0);
+    if (s->give_up_ms) {
+        if (!s->failed)
+            fail(s, -ECHILD, "the worker died before it was ready");
+        forget_worker(s);
+        s->end = true;
+        return;
+    }
+    log_end(status);
+    replace_worker(s, delay_after_death(s));
+}
+
+static void on_signal(struct supervisor *s)
+{
+    struct signalfd_siginfo info;
+
+    if (read(s->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return;
+    log_info("ending: signal %u from process %u", info.ssi_signo, info.ssi_pid);
+    s->end = true;
+    if (s->give_up_ms)
+        fail(s, -EINTR, "interrupted");
+}
+
+static void on_news(struct supervisor *s)
+{
+    if (!netcfg_on_event(s->cfg))
+        return;
+    log_warn("%s is another device now; starting a new worker", netcfg_uplink(s->cfg));
+    end_worker(s);
+    replace_worker(s, 0);
+}
+
+static int next_timeout(const struct supervisor *s)
+{
+    int64_t at = s->give_up_ms ? s->give_up_ms : s->start_at_ms;
+
+    if (!at)
+        return -1;
+    int64_t left = at - now_ms();
+    return left > 0 ? (int)left : 0;
+}
+
+static void on_time(struct supervisor *s)
+{
+    int64_t now = now_ms();
+
+    if (s->give_up_ms && now >= s->give_up_ms) {
+        fail(s, -ETIMEDOUT, "the worker was not ready after %d s", START_MS / 1000);
+        s->end = true;
+    }
+    if (s->start_at_ms && now >= s->start_at_ms)
+        next_worker(s);
+}
+
+static void loop(struct supervisor *s)
+{
+    while (!s->end) {
+        struct pollfd p[] = {
+            {.fd = s->worker_pidfd, .events = POLLIN},
+            {.fd = s->channel, .events = POLLIN},
+            {.fd = s->signal_fd, .events = POLLIN},
+            {.fd = netcfg_event_fd(s->cfg), .events = POLLIN},
+        };
+
+        if (poll(p, sizeof(p) / sizeof(p[0]), next_timeout(s)) < 0)
+            continue;
+        /* A dead worker first: its connections are waiting. Each of these may
+         * replace the worker, so the rest is looked at in the next turn. */
+        if (p[0].revents)
+            on_worker_end(s);
+        else if (p[1].revents)
+            on_channel(s);
+        else if (p[2].revents)
+            on_signal(s);
+        else if (p[3].revents)
+            on_news(s);
+        on_time(s);
+    }
+    if (s->give_up_ms && !s->failed)
+        fail(s, -ECANCELED, "told to end before it was ready");
+}
+
+/* --- Start and end ---------------------------------------------------------- */
+
+static int take_signals(struct supervisor *s)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_SETMASK, &set, NULL);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL);
+    s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return s->signal_fd < 0 ? fail(s, -errno, "cannot watch signals: %s", strerror(errno)) : 0;
+}
+
+static int enter(struct supervisor *s)
+{
+    int fd = s->opts->netns_fd;
+
+    int err = fd >= 0 ? netns_enter(fd) : 0;
+    if (err == -EPERM)
+        return fail(s, err, "cannot enter the namespace: permission denied");
+    if (err)
+        return fail(s, err, "cannot enter the namespace: %s", strerror(-err));
+    int self = fd >= 0 ? fd : netns_open("self");
+    if (self < 0)
+        return fail(s, self, "cannot open the namespace: %s", strerror(-self));
+    err = netns_inode(self, &s->netns_inode);
+    if (self != fd)
+        close(self);
+    return err ? fail(s, err, "cannot open the namespace: %s", strerror(-err)) : 0;
+}
+
+static int start(struct supervisor *s)
+{
+    char text[NETCFG_ERROR_LEN];
+
+    int err = take_signals(s);
+    if (!err)
+        err = enter(s);
+    if (err)
+        return err;
+    err = netcfg_new(s->opts->uplink, &s->opts->bypass, &s->cfg, text);
+    if (err)
+        return fail(s, err, "%s", text);
+    err = load_older(s);
+    if (err)
+        return fail(s, err, "cannot list sockets: %s", strerror(-err));
+    ctlsock_listen(&s->doors, s->netns_inode);
+    s->give_up_ms = now_ms() + START_MS;
+    err = fork_worker(s);
+    return err ? fail(s, err, "cannot fork a worker: %s", strerror(-err)) : 0;
+}
+
+static void stop(struct supervisor *s)
+{
+    bool had_worker = s->worker >= 0;
+    bool in_order = end_worker(s);
+
+    if (s->cfg && had_worker) {
+        if (in_order)
+            reset_all_but_older(s);
+        else
+            reset_all(s);
+    }
+    ctlsock_done(&s->doors);
+    netcfg_free(s->cfg);
+    for (size_t i = 0; i < s->waiter_cnt; i++) {
+        (void)send(s->waiters[i], NS1_DOWN_REPLY, sizeof(NS1_DOWN_REPLY), MSG_NOSIGNAL);
+        close(s->waiters[i]);
+    }
+    sockdiag_done(&s->older);
+    if (s->signal_fd >= 0)
+        close(s->signal_fd);
+}
+
+int supervisor_run(const struct daemon_options *opts, supervisor_ready_fn ready, void *arg,
+                   char err[DAEMON_ERROR_LEN])
+{
+    struct supervisor s = {
+        .opts = opts,
+        .doors = CTLSOCK_NONE,
+        .pid = getpid(),
+        .signal_fd = -1,
+        .worker = -1,
+        .worker_pidfd = -1,
+        .channel = -1,
+        .err = err,
+        .ready = ready,
+        .ready_arg = arg,
+        .started_s = now_epoch_s(),
+    };
+
+    log_set_level(opts->log_level);
+    if (start(&s) == 0)
+        loop(&s);
+    stop(&s);
+    return s.failed;
+}

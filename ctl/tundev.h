@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The TUN device through which the container's TCP passes.
+ *
+ * It is not persistent: it exists exactly as long as a process of the daemon
+ * does. So it is also the lock that lets only one daemon attach, one that needs
+ * no file system and that no unprivileged process can take.
+ */
+#ifndef TCNS_CTL_TUNDEV_H
+#define TCNS_CTL_TUNDEV_H
+
+#include <netlink/netlink.h>
+
+#define TUNDEV_NAME "tcpcrypt0"
+
+/* Creates the device in the current namespace, down, in the form tunnel.h asks for.
+ * Return: its close-on-exec descriptor; -errno (-EBUSY: it exists; -ENOENT: no
+ * /dev/net/tun; -EPERM: no CAP_NET_ADMIN here). */
+int tundev_open(void);
+
+/* Sets the MTU and the device up; it makes no IPv6 address of its own.
+ * Return: 0; -errno. */
+int tundev_start(struct nl_sock *rtnl, int mtu);
+
+int tundev_set_mtu(struct nl_sock *rtnl, int mtu);
+
+/* Reads and discards all packets the kernel has queued. */
+void tundev_drain(int fd);
+
+#endif

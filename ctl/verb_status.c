@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The verb status: a namespace's daemon and its counters.
+ */
+#include "ctl/verbs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ctl/ns1.h"
+#include "ctl/query.h"
+
+static void print_value(const char *key, const json_t *value)
+{
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+
+    printf("%-18s %s\n", key, text ? text : "");
+    free(text);
+}
+
+static void print_members(json_t *object)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(object, key, value) {
+        if (json_is_object(value))
+            print_members(value);
+        else
+            print_value(key, value);
+    }
+}
+
+int status_main(int argc, char **argv)
+{
+    struct query q;
+
+    query_init(&q, "status", argc, argv, NS1_INTERFACE ".GetStatus", false);
+    json_t *reply = query_next(&q, NULL);
+    if (q.json) {
+        json_dumpf(reply, stdout, JSON_COMPACT);
+        putchar('\n');
+    } else {
+        print_members(reply);
+    }
+    json_decref(reply);
+    query_done(&q);
+    return EXIT_OK;
+}

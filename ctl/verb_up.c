@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The verb up: attach to a network namespace.
+ */
+#include "ctl/verbs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ctl/cli.h"
+#include "ctl/daemon.h"
+#include "ctl/netns.h"
+
+struct up {
+    const struct cli_verb *verb;
+    struct daemon_options opts;
+    const char *netns;
+    bool foreground;
+    int ready_fd;
+};
+
+static void read_bypass(struct up *u, const char *text)
+{
+    int err = bypass_parse(text, &u->opts.bypass);
+
+    if (err == -E2BIG)
+        cli_usage(u->verb, "more than %d port ranges", BYPASS_MAX_CNT);
+    if (err)
+        cli_usage(u->verb, "\"%s\" is no list of ports", text);
+}
+
+static int read_ready_fd(const struct up *u, const char *text)
+{
+    int fd = (int)cli_number(u->verb, "descriptor", text, 0, INT_MAX);
+
+    if (fcntl(fd, F_GETFD) < 0)
+        cli_usage(u->verb, "descriptor %d is not open", fd);
+    return fd;
+}
+
+static void read_option(struct up *u, int id)
+{
+    switch (id) {
+    case OPT_NETNS:
+        u->netns = optarg;
+        break;
+    case OPT_UPLINK:
+        u->opts.uplink = optarg;
+        break;
+    case OPT_POLICY:
+        u->opts.policy = cli_policy(u->verb, optarg);
+        break;
+    case OPT_BYPASS:
+        read_bypass(u, optarg);
+        break;
+    case OPT_FOREGROUND:
+        u->foreground = true;
+        break;
+    case OPT_READY_FD:
+        u->ready_fd = read_ready_fd(u, optarg);
+        break;
+    case OPT_LOG:
+        u->opts.log_path = optarg;
+        break;
+    case OPT_VERBOSE:
+        u->opts.log_level = cli_more_verbose(u->opts.log_level);
+        break;
+    }
+}
+
+static int log_to_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+
+    if (fd < 0)
+        return -errno;
+    dup2(fd, STDERR_FILENO);
+    close(fd);
+    return 0;
+}
+
+static int stay(struct up *u)
+{
+    char text[DAEMON_ERROR_LEN];
+    int terminal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+
+    int err = u->opts.log_path ? log_to_file(u->opts.log_path) : 0;
+    if (err)
+        die(cli_exit_code(err), "cannot open %s: %s", u->opts.log_path, strerror(-err));
+    err = daemon_run(&u->opts, u->ready_fd, text);
+    if (!err)
+        return EXIT_OK;
+    if (terminal >= 0)
+        dup2(terminal, STDERR_FILENO);
+    die(cli_exit_code(err), "%s", text);
+}
+
+static int detach(struct up *u)
+{
+    char text[DAEMON_ERROR_LEN];
+    struct daemon d = DAEMON_NONE;
+
+    int err = daemon_start(&u->opts, &d, text);
+    if (err)
+        die(cli_exit_code(err), "%s", text);
+    daemon_release(&d);
+    if (u->ready_fd >= 0 && write(u->ready_fd, "\n", 1) < 0)
+        die(EXIT_NEGATIVE, "cannot write to descriptor %d: %s", u->ready_fd, strerror(errno));
+    return EXIT_OK;
+}
+
+int up_main(int argc, char **argv)
+{
+    struct up u = {.verb = cli_verb_find("up"), .ready_fd = -1};
+    int id;
+
+    daemon_options_init(&u.opts);
+    while ((id = cli_next(u.verb, argc, argv)) != -1)
+        read_option(&u, id);
+    if (!u.netns)
+        cli_usage(u.verb, "which namespace? give --netns");
+    u.opts.netns_fd = netns_open(u.netns);
+    if (u.opts.netns_fd < 0)
+        die(cli_exit_code(u.opts.netns_fd), "namespace \"%s\": %s", u.netns,
+            netns_strerror(u.opts.netns_fd));
+    return u.foreground ? stay(&u) : detach(&u);
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The worker: the process that moves packets and answers on the ctl socket.
+ */
+#include "ctl/worker.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "ctl/ctlserver.h"
+#include "ctl/ns1.h"
+#include "tunnel/tunnel.h"
+
+struct worker {
+    const struct worker_args *args;
+    struct ev_loop *loop;
+    struct tunnel *tunnel;
+    struct ctlserver *server;
+    struct ns1 ns1;
+    ev_io channel;
+    ev_signal term;
+};
+
+/* fd goes along when it is not negative. */
+static void tell(const struct worker_args *args, const struct worker_message *m, int fd)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {.bytes = {0}};
+    struct iovec iov = {.iov_base = (void *)m, .iov_len = sizeof(*m)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+    if (fd >= 0) {
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof(int));
+    }
+    if (sendmsg(args->channel, &msg, MSG_NOSIGNAL) < 0)
+        log_error("worker: the supervisor does not listen: %s", strerror(errno));
+}
+
+static void fail(const struct worker_args *args, int err, const char *what)
+{
+    struct worker_message m = {.event = WORKER_FAILED, .err = err};
+
+    snprintf(m.text, sizeof(m.text), "%s: %s", what, strerror(-err));
+    tell(args, &m, -1);
+    _exit(1);
+}
+
+/* The terminal's Ctrl-C goes to the supervisor too, which ends us in its order. */
+static void set_signals(void)
+{
+    sigset_t none;
+
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGTERM, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Without its supervisor nobody would close the namespace if the worker died too. */
+static void die_with(pid_t supervisor)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != supervisor)
+        _exit(1);
+}
+
+static void on_channel(struct ev_loop *loop, ev_io *w, int events)
+{
+    char c;
+    ssize_t n = recv(w->fd, &c, 1, MSG_DONTWAIT);
+
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_term(struct ev_loop *loop, ev_signal *w, int events)
+{
+    ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_down(void *arg, int client_fd)
+{
+    const struct worker *w = arg;
+    struct worker_message m = {.event = WORKER_DOWN};
+
+    tell(w->args, &m, client_fd);
+}
+
+static void start_tunnel(struct worker *w)
+{
+    const struct worker_args *a = w->args;
+    struct tunnel_config cfg = {
+        .loop = w->loop,
+        .tun_fd = a->tun_fd,
+        .tun_ifindex = a->tun_ifindex,
+        .uplink_ifindex = a->uplink_ifindex,
+        .policy = a->opts->policy,
+    };
+
+    int err = tunnel_new(&cfg, &w->tunnel);
+    if (err == -EPERM)
+        fail(a, err, "cannot open the uplink (CAP_NET_RAW is needed)");
+    if (err)
+        fail(a, err, "cannot open the uplink");
+    for (size_t i = 0; i < a->older->cnt; i++) {
+        err = tunnel_pass(w->tunnel, &a->older->sockets[i].tuple);
+        if (err) {
+            log_warn("%zu older connections are more than fit", a->older->cnt);
+            break;
+        }
+    }
+}
+
+static void start_server(struct worker *w)
+{
+    const struct worker_args *a = w->args;
+
+    w->ns1 = (struct ns1){
+        .tunnel = w->tunnel,
+        .supervisor = a->supervisor,
+        .uplink = a->uplink,
+        .opts = a->opts,
+        .restarts = a->restarts,
+        .started_s = a->started_s,
+        .netns_inode = a->netns_inode,
+        .on_down = on_down,
+        .arg = w,
+    };
+    w->server = ctlserver_new(w->loop, a->doors, ns1_call, &w->ns1);
+    if (!w->server)
+        fail(a, -ENOMEM, "cannot serve the ctl socket");
+}
+
+static void start_events(struct worker *w)
+{
+    ev_io_init(&w->channel, on_channel, w->args->channel, EV_READ);
+    ev_io_start(w->loop, &w->channel);
+    ev_signal_init(&w->term, on_term, SIGTERM);
+    ev_signal_start(w->loop, &w->term);
+}
+
+void worker_run(const struct worker_args *args)
+{
+    struct worker w = {.args = args};
+    struct worker_message ready = {.event = WORKER_READY};
+
+    prctl(PR_SET_NAME, "tcpcrypt-worker");
+    set_signals();
+    die_with(args->supervisor);
+    /* libev handles signals in its default loop only. */
+    w.loop = ev_default_loop(EVFLAG_AUTO);
+    if (!w.loop)
+        fail(args, -ENOMEM, "cannot make an event loop");
+    start_tunnel(&w);
+    start_server(&w);
+    start_events(&w);
+    tell(args, &ready, -1);
+    ev_run(w.loop, 0);
+    tunnel_free(w.tunnel);
+    ctlserver_free(w.server);
+    _exit(0);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The worker: the process that moves packets and answers on the ctl socket.
+ *
+ * It owns nothing in the namespace. It is forked by the supervisor and ends when
+ * the supervisor closes the channel or sends SIGTERM, and is killed when the
+ * supervisor dies.
+ */
+#ifndef TCNS_CTL_WORKER_H
+#define TCNS_CTL_WORKER_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "ctl/ctlsock.h"
+#include "ctl/daemon.h"
+#include "ctl/sockdiag.h"
+
+/* What the worker tells the supervisor; one message of a SOCK_SEQPACKET pair. */
+enum worker_event {
+    WORKER_READY,  /* packets flow */
+    WORKER_FAILED, /* err and text say why; it ends */
+    WORKER_DOWN,   /* a client asks to detach; its descriptor comes along (SCM_RIGHTS) */
+};
+
+#define WORKER_TEXT_LEN 200
+
+struct worker_message {
+    enum worker_event event;
+    int err; /* -errno */
+    char text[WORKER_TEXT_LEN];
+};
+
+struct worker_args {
+    const struct daemon_options *opts;
+    pid_t supervisor;
+    int channel; /* to the supervisor; the worker's end */
+    int tun_fd;
+    int tun_ifindex;
+    int uplink_ifindex;
+    const char *uplink;
+    const struct ctlsock *doors;
+    const struct sockdiag_list *older; /* connections to pass untouched */
+    unsigned restarts;                 /* workers before this one */
+    double started_s;                  /* of the supervisor, since the epoch */
+    ino_t netns_inode;
+};
+
+/* Runs until told to end, then ends every connection and the process. */
+void worker_run(const struct worker_args *args) __attribute__((noreturn));
+
+#endif
