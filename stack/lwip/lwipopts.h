@@ -56,7 +56,7 @@
 #define TCP_SNDLOWAT           65535
 #define TCP_SNDQUEUELOWAT      64
 #define TCP_OVERSIZE           0 /* tcp_write never copies */
-#define TCP_WND_UPDATE_THRESHOLD 16384
+#define TCP_WND_UPDATE_THRESHOLD 0xffffffffu /* leg_output() decides */
 #define TCP_CALCULATE_EFF_SEND_MSS 1
 #define LWIP_DISABLE_TCP_SANITY_CHECKS 1 /* they assume statically sized pools */
 

@@ -18,6 +18,8 @@
 /* Receive window: starts small, doubles as it is used, up to the side's limit. */
 #define RX_WINDOW_FIRST_LEN (256u * 1024)
 #define RX_WINDOW_MAX_LEN   (4u * 1024 * 1024)
+/* A window update of its own is worth a segment from here on. */
+#define WINDOW_UPDATE_LEN (128u * 1024)
 /* With this much held in all queues together no window grows any more. */
 #define RX_GROW_TOTAL_MAX_LEN (96u * 1024 * 1024)
 
@@ -415,12 +417,36 @@ static void trim_to_window(const struct tcp_pcb *pcb, struct packet *packet)
     packet->tcp[13] &= (uint8_t)~PACKET_FIN;
 }
 
+/* lwIP acknowledges every second segment at once, and we are fed super-segments by
+ * the batch: the ACK is put off to leg_output(). Return: one was owed already. */
+static bool put_off_ack(struct tcp_pcb *pcb)
+{
+    bool owed = pcb->flags & TF_ACK_DELAY;
+
+    tcp_clear_flags(pcb, TF_ACK_DELAY);
+    return owed;
+}
+
+/* RFC 3465 limits growth to two segments per ACK, which assumes an ACK for every
+ * second segment. Ours and Linux's acknowledge far more at once. */
+static void grow_cwnd(struct leg *leg, uint32_t una_before)
+{
+    struct tcp_pcb *pcb = leg->pcb;
+    uint32_t acked = pcb->lastack - una_before;
+
+    if (leg->side == SIDE_INNER || pcb->flags & (TF_RTO | TF_INFR) || pcb->cwnd >= pcb->ssthresh ||
+        acked <= 2u * pcb->mss || acked > pcb->cwnd)
+        return;
+    pcb->cwnd += acked - 2u * pcb->mss;
+}
+
 void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
 {
     bool was_established = leg->established;
+    bool ack_owed = put_off_ack(leg->pcb);
+    uint32_t una_before = leg->pcb->lastack;
 
     trim_to_window(leg->pcb, packet);
-
     tcp_active_pcbs = leg->pcb;
     feed(leg->side, buf, packet);
     tcp_active_pcbs = NULL;
@@ -430,9 +456,12 @@ void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
         return;
     if (leg->established && !was_established)
         on_handshake_done(leg);
-    /* Stretch segments are acknowledged at once: a delayed ACK for 64 KB stops the sender. */
-    if (packet->data_len >= 2u * leg->wire_mss && leg->pcb->flags & TF_ACK_DELAY)
-        tcp_ack_now(leg->pcb);
+    else if (was_established)
+        grow_cwnd(leg, una_before);
+    if (ack_owed)
+        tcp_set_flags(leg->pcb, TF_ACK_DELAY);
+    if (ack_owed || packet->data_len >= 2u * leg->wire_mss)
+        leg->ack_due = true;
     leg_update_hot(leg);
 }
 
@@ -459,7 +488,7 @@ static void open_window(struct leg *leg, size_t len)
         grow = (uint32_t)LWIP_MIN(len, RX_WINDOW_MAX_LEN - leg->rx_window_len);
     leg->rx_window_len += grow;
     pcb->rcv_wnd = (tcpwnd_size_t)LWIP_MIN(pcb->rcv_wnd + len + grow, leg->rx_window_len);
-    tcp_recved(pcb, 0); /* advertises it when it is worth a segment */
+    tcp_recved(pcb, 0); /* works out what to announce */
 }
 
 void leg_consume(struct leg *leg, size_t len)
@@ -531,10 +560,23 @@ int leg_write(struct leg *leg, struct buf *buf, const uint8_t *data, size_t len)
     return 0;
 }
 
+/* The other end may believe that the window is much smaller than it is. */
+static bool window_update_is_due(const struct leg *leg)
+{
+    const struct tcp_pcb *pcb = leg->pcb;
+    uint32_t unannounced = pcb->rcv_nxt + pcb->rcv_wnd - pcb->rcv_ann_right_edge;
+
+    return leg->established && (int32_t)unannounced > 0 &&
+           unannounced >= LWIP_MIN(leg->rx_window_len / 4, WINDOW_UPDATE_LEN);
+}
+
 void leg_output(struct leg *leg)
 {
     if (!leg->pcb)
         return;
+    if ((leg->ack_due && leg->pcb->flags & TF_ACK_DELAY) || window_update_is_due(leg))
+        tcp_ack_now(leg->pcb);
+    leg->ack_due = false;
     tcp_output(leg->pcb);
     leg_update_hot(leg);
 }

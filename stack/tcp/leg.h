@@ -67,6 +67,7 @@ struct leg {
     uint16_t wire_mss;   /* largest payload of one packet; larger segments are cut by GSO */
     bool established;
     bool fin_sent;
+    bool ack_due;        /* enough has arrived that the next leg_output() acknowledges it */
 
     struct pbuf *rx_head, *rx_tail; /* received, not yet consumed */
     size_t rx_len;
@@ -177,7 +178,8 @@ size_t leg_room(const struct leg *leg);
  * buf until it is acknowledged. leg_room() is what it should take; a frame more
  * is possible. Return: 0; -ENOMEM, -EPIPE: the leg can't go on and must be aborted. */
 int leg_write(struct leg *leg, struct buf *buf, const uint8_t *data, size_t len);
-/* Hands queued segments, and an ACK that is due, to the output. */
+/* Hands queued segments, and an ACK or window update that is due, to the output. Call
+ * it when a batch of input is worked off. */
 void leg_output(struct leg *leg);
 /* Our FIN, after all that was written. */
 void leg_shutdown(struct leg *leg);

@@ -97,6 +97,11 @@ struct session_config {
 /* Curve25519 first, AES-128-GCM first, libsodium's randomness, no cache. */
 extern const struct session_config session_config_default;
 
+/* Runs every TEP and AEAD of cfg once, in a few ms. To be called before giving up file
+ * access: the crypto libraries read configuration and load code on first use.
+ * Return: OK; CRYPTO when one of them does not work here. */
+enum tcns_err session_selftest(const struct session_config *cfg) MUST_CHECK;
+
 struct session; /* about 1 KB, keys included; wiped when freed */
 
 /* cfg is borrowed until session_free().
