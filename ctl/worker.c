@@ -102,6 +102,11 @@ static void on_down(void *arg, int client_fd)
     tell(w->args, &m, client_fd);
 }
 
+static bool is_bypassed(const void *bypass, uint16_t port)
+{
+    return bypass_has(bypass, port);
+}
+
 static void start_tunnel(struct worker *w)
 {
     const struct worker_args *a = w->args;
@@ -111,6 +116,8 @@ static void start_tunnel(struct worker *w)
         .tun_ifindex = a->tun_ifindex,
         .uplink_ifindex = a->uplink_ifindex,
         .policy = a->opts->policy,
+        .is_bypassed = is_bypassed,
+        .bypass = &a->opts->bypass,
     };
 
     int err = tunnel_new(&cfg, &w->tunnel);

@@ -173,6 +173,12 @@ static void open_flow(struct tunnel *t, enum side side, const struct tuple *tupl
         relay_open(&t->relay, tuple, side, b, packet, now_ms());
 }
 
+static bool is_bypassed(const struct tunnel *t, const struct tuple *tuple)
+{
+    return t->cfg.is_bypassed && (t->cfg.is_bypassed(t->cfg.bypass, tuple->local_port) ||
+                                  t->cfg.is_bypassed(t->cfg.bypass, tuple->peer_port));
+}
+
 static void no_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
                     const struct vnet_packet *vp, struct packet *packet)
 {
@@ -185,6 +191,8 @@ static void no_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
     }
     if (o)
         older_remove(&t->older, o); /* the tuple begins a new life */
+    if (side == SIDE_OUTER && is_bypassed(t, tuple))
+        return;
     if (timewait_input(side, tuple, packet))
         return;
     if (opens) {

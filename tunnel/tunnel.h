@@ -26,6 +26,10 @@ struct tunnel_config {
     int tun_ifindex;
     int uplink_ifindex;
     enum tunnel_policy policy;
+    /* Ports, local or peer, whose TCP is the kernel's own; the packet socket taps it
+     * all the same. NULL: none. */
+    bool (*is_bypassed)(const void *bypass, uint16_t port);
+    const void *bypass; /* borrowed */
     size_t memory_max_len; /* bytes in all queues together; 0: 256 MiB */
     size_t flow_max_cnt;   /* connections; 0: 100,000 */
 };
