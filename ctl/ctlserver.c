@@ -15,6 +15,7 @@
 #define CLIENTS_MAX 16
 #define INPUT_MAX   (64 * 1024)
 #define OUTPUT_HIGH (128 * 1024)
+#define STEPS_MAX   8
 
 enum door { DOOR_PATH, DOOR_ABSTRACT, DOOR_CNT };
 
@@ -209,20 +210,20 @@ static void serve(struct ctlserver_client *c, const char *text)
     json_decref(call);
 }
 
-/* Return: whether there was a whole call. */
-static bool serve_next(struct ctlserver_client *c)
+/* Return: the end of the first whole call in the input; NULL when there is none. */
+static char *find_call(const struct ctlserver_client *c)
 {
-    struct bytes *in = &c->in;
-    char *start = in->data + in->off;
-    char *end = bytes_waiting(in) > 0 ? memchr(start, '\0', bytes_waiting(in)) : NULL;
+    const struct bytes *in = &c->in;
 
-    if (!end) {
-        c->dead |= bytes_waiting(in) >= INPUT_MAX;
-        return false;
-    }
+    return bytes_waiting(in) > 0 ? memchr(in->data + in->off, '\0', bytes_waiting(in)) : NULL;
+}
+
+static void serve_first(struct ctlserver_client *c, const char *end)
+{
+    const char *start = c->in.data + c->in.off;
+
+    c->in.off += (size_t)(end + 1 - start);
     serve(c, start);
-    in->off += (size_t)(end + 1 - start);
-    return true;
 }
 
 static void flush(struct ctlserver_client *c)
@@ -239,36 +240,47 @@ static void flush(struct ctlserver_client *c)
     }
 }
 
-/* One step of work per turn of the loop and client: the data path shares it. */
+static bool has_work(const struct ctlserver_client *c)
+{
+    return !c->parked && bytes_waiting(&c->out) < OUTPUT_HIGH && (c->produce || find_call(c));
+}
+
+static void work(struct ctlserver_client *c)
+{
+    if (!c->produce) {
+        serve_first(c, find_call(c));
+    } else if (!c->produce(c, c->state)) {
+        end_stream(c);
+    }
+}
+
+static void set_events(struct ctlserver_client *c)
+{
+    struct ev_loop *loop = c->server->loop;
+
+    if (has_work(c) || bytes_waiting(&c->out) > 0)
+        ev_io_start(loop, &c->writer);
+    else
+        ev_io_stop(loop, &c->writer);
+    if (bytes_waiting(&c->in) < INPUT_MAX)
+        ev_io_start(loop, &c->reader);
+    else
+        ev_io_stop(loop, &c->reader);
+}
+
+/* A little work for each client and turn of the loop: the data path shares it.
+ * Work that is left waits for the next turn in which the client can be written to. */
 static void step(struct ctlserver_client *c)
 {
-    bool again = false;
-
-    if (bytes_waiting(&c->out) < OUTPUT_HIGH && !c->parked) {
-        if (c->produce) {
-            again = c->produce(c, c->state);
-            if (!again)
-                end_stream(c);
-        }
-        while (!c->dead && !c->produce && !c->parked &&
-               bytes_waiting(&c->out) < OUTPUT_HIGH && serve_next(c))
-            ;
-        again |= c->produce != NULL;
-    }
+    for (int i = 0; i < STEPS_MAX && !c->dead && has_work(c); i++)
+        work(c);
     if (!c->dead)
         flush(c);
-    if (c->dead) {
+    c->dead |= bytes_waiting(&c->in) >= INPUT_MAX && !find_call(c);
+    if (c->dead)
         client_free(c);
-        return;
-    }
-    if (again || bytes_waiting(&c->out) > 0)
-        ev_io_start(c->server->loop, &c->writer);
     else
-        ev_io_stop(c->server->loop, &c->writer);
-    if (bytes_waiting(&c->in) >= INPUT_MAX)
-        ev_io_stop(c->server->loop, &c->reader);
-    else
-        ev_io_start(c->server->loop, &c->reader);
+        set_events(c);
 }
 
 static void on_readable(struct ev_loop *loop, ev_io *w, int events)
