@@ -135,20 +135,6 @@ static int connect_abstract(void)
     return fd;
 }
 
-static int enter_unless_there(int netns_fd, ino_t inode)
-{
-    ino_t own;
-
-    int self = netns_open("self");
-    if (self < 0)
-        return self;
-    int err = netns_inode(self, &own);
-    close(self);
-    if (err || own == inode)
-        return err;
-    return netns_enter(netns_fd);
-}
-
 int ctlsock_connect(int netns_fd)
 {
     struct sockaddr_un sa;
@@ -163,6 +149,6 @@ int ctlsock_connect(int netns_fd)
     int fd = connect_to(&sa, len);
     if (fd >= 0)
         return fd;
-    err = enter_unless_there(netns_fd, inode);
+    err = netns_enter(netns_fd);
     return err ? err : connect_abstract();
 }

@@ -263,7 +263,7 @@ static int open_netlink(struct netcfg *n, char err[NETCFG_ERROR_LEN])
     /* Before anything is read, so that no change is missed. */
     if (!e)
         e = netwatch_init(&n->watch);
-    return e ? fail(err, e, "cannot open netlink: %s", strerror(-e)) : 0;
+    return e ? fail(err, e, "cannot open netlink: %s%s", strerror(-e), permission_hint(e)) : 0;
 }
 
 static int open_tun(struct netcfg *n, char err[NETCFG_ERROR_LEN])

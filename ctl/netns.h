@@ -19,7 +19,8 @@ const char *netns_strerror(int err);
 /* Return: 0 and the inode number that identifies the namespace; -errno. */
 int netns_inode(int fd, ino_t *ret);
 
-/* Moves the calling thread into the namespace. Return: 0; -errno. */
+/* Moves the calling thread into the namespace, unless it is there: that needs no
+ * privilege. Return: 0; -errno. */
 int netns_enter(int fd);
 
 #endif
