@@ -86,6 +86,17 @@ static void test_area(void **state)
     vectors_run("eno_options_area", check_area);
 }
 
+/* End of list ends it, also where the rest would parse. */
+static void test_area_after_end_of_list(void **state)
+{
+    const uint8_t area[] = {0, 2, ENO_KIND, 3, 0x23};
+    const uint8_t *option;
+    size_t len;
+
+    assert_int_equal(eno_scan(area, sizeof(area), &option, &len), 0);
+    assert_int_equal(eno_scan(area + 2, sizeof(area) - 2, &option, &len), 1);
+}
+
 static void test_parse_refuses_wrong_frame(void **state)
 {
     uint8_t option[ENO_OPTION_MAX_LEN + 1] = {ENO_KIND, sizeof(option)};
@@ -127,6 +138,7 @@ int main(void)
         cmocka_unit_test_teardown(test_parse, vectors_blame),
         cmocka_unit_test_teardown(test_encode, vectors_blame),
         cmocka_unit_test_teardown(test_area, vectors_blame),
+        cmocka_unit_test(test_area_after_end_of_list),
         cmocka_unit_test(test_parse_refuses_wrong_frame),
         cmocka_unit_test(test_emit_refuses_what_has_no_encoding),
     };

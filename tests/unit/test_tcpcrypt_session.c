@@ -287,12 +287,22 @@ static void test_names(void **state)
     assert_string_equal(session_tep_name(0x20), "unknown");
 }
 
+static void test_selftest(void **state)
+{
+    struct session_config cfg = session_config_default;
+
+    assert_int_equal(session_selftest(&cfg), TCNS_OK);
+    cfg.tep_cnt = 0; /* ENO is off: nothing to test but the AEADs */
+    assert_int_equal(session_selftest(&cfg), TCNS_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_fresh, vectors_blame),
         cmocka_unit_test_teardown(test_resumed, vectors_blame),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_selftest),
     };
 
     return cmocka_run_group_tests_name("tcpcrypt/session", tests, vectors_setup, vectors_teardown);
