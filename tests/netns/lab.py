@@ -116,6 +116,10 @@ class Ns:
         self.ip4 = self.ip6 = None
         self.peer_if = None  # in a star: the router's interface towards us
         _run_root("ip", "netns", "add", self.name)
+        # Duplicate address detection keeps link-local addresses, which neighbour
+        # discovery needs, tentative for a second or two.
+        self.sysctl("net.ipv6.conf.default.accept_dad", 0)
+        self.sysctl("net.ipv6.conf.default.dad_transmits", 0)
         self.ip("link", "set", "lo", "up")
 
     @contextlib.contextmanager
@@ -161,6 +165,14 @@ class Ns:
 
     def nft(self, text):
         self.run("nft", "-f", "-", input=text)
+
+    def forward_rules(self, *rules, table="box", extra=""):
+        """A router's rules for what it forwards, in a table of their own; none: removes it."""
+        self.nft(f"add table inet {table}\ndelete table inet {table}\n")
+        if rules:
+            lines = "\n".join(rules)
+            self.nft(f"table inet {table} {{\n{extra}\nchain forward {{\n"
+                     f"type filter hook forward priority 0;\n{lines}\n}}\n}}\n")
 
     def sysctl(self, key, value=None):
         path = "/proc/sys/" + key.replace(".", "/")
