@@ -36,7 +36,7 @@ static bool is_text_back(struct frame_tx *tx, struct frame_rx *rx)
     bool is_ok = frame_seal(tx, &head, &iov, 1, &sealed) == TCNS_OK &&
                  frame_open(rx, buf_data(sealed), sealed->len, &used, &head, &opened) == TCNS_OK &&
                  opened && opened->len == sizeof(text) &&
-                 memcmp(buf_data(opened), text, sizeof(text)) == 0;
+                 sodium_memcmp(buf_data(opened), text, sizeof(text)) == 0;
 
     buf_unref(sealed);
     buf_unref(opened);

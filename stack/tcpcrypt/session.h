@@ -209,7 +209,8 @@ struct session_rx {
 /* Eats bytes of the peer's TCP data stream, in order, split anywhere. Stops after
  * one whole message or frame; *ret_used says how many bytes were taken (always all
  * of them with AGAIN). Plaintext is given out only after its tag was verified.
- * Return: OK with *ret_rx filled; AGAIN; a PEER error, which is final. */
+ * Return: OK with *ret_rx filled; AGAIN; a PEER or LOCAL error, which is final: later
+ * calls give it again. */
 enum tcns_err session_open(struct session *s, const uint8_t *in, size_t in_len, size_t *ret_used,
                            struct session_rx *ret_rx) MUST_CHECK;
 
