@@ -14,8 +14,9 @@
 
 #include "ctl/mirror.h"
 #include "ctl/netlink.h"
+#include "ctl/tundev.h"
 
-#define RULES_MAX_CNT (2 * (2 * BYPASS_MAX_CNT + 1))
+#define RULES_MAX_CNT (2 * (2 * BYPASS_MAX_CNT + 2))
 #define DUMP_TRIES    5
 
 /* One of our rules; compared as bytes. */
@@ -24,7 +25,8 @@ struct rule {
     uint32_t table;
     struct port_range sport, dport; /* all zero: any */
     uint8_t family;
-    uint8_t pad[3];
+    uint8_t is_nop; /* does nothing, for packets from the TUN device */
+    uint8_t pad[2];
 };
 _Static_assert(sizeof(struct rule) == 20, "rules are compared as bytes");
 
@@ -59,6 +61,9 @@ static void plan_family(const struct bypass *bypass, uint8_t family, struct rule
         add(plan, r);
         add(plan, s);
     }
+    if (family == AF_INET)
+        add(plan, (struct rule){
+                      .priority = RULES_PRIORITY_BYPASS, .family = family, .is_nop = 1});
     add(plan, (struct rule){
                   .priority = RULES_PRIORITY_TCP, .table = MIRROR_TABLE, .family = family});
 }
@@ -77,15 +82,15 @@ static int put_rule(struct nl_msg *msg, const struct rule *r)
     struct fib_rule_hdr hdr = {
         .family = r->family,
         .table = r->table < 256 ? (uint8_t)r->table : RT_TABLE_UNSPEC,
-        .action = FR_ACT_TO_TBL,
+        .action = r->is_nop ? FR_ACT_NOP : FR_ACT_TO_TBL,
     };
     int err = nlmsg_append(msg, &hdr, sizeof(hdr), NLMSG_ALIGNTO);
 
     err |= nla_put_u32(msg, FRA_PRIORITY, r->priority);
-    err |= nla_put_u32(msg, FRA_TABLE, r->table);
+    err |= r->table ? nla_put_u32(msg, FRA_TABLE, r->table) : 0;
     err |= nla_put_u8(msg, FRA_PROTOCOL, MIRROR_PROTOCOL);
     err |= nla_put_u8(msg, FRA_IP_PROTO, IPPROTO_TCP);
-    err |= nla_put_string(msg, FRA_IIFNAME, "lo");
+    err |= nla_put_string(msg, FRA_IIFNAME, r->is_nop ? TUNDEV_NAME : "lo");
     err |= put_ports(msg, FRA_SPORT_RANGE, &r->sport);
     err |= put_ports(msg, FRA_DPORT_RANGE, &r->dport);
     return err ? -ENOMEM : 0;
@@ -137,6 +142,7 @@ static int on_rule(struct nlmsghdr *nlh, void *arg)
         return 0;
     struct rule r = {
         .family = hdr->family,
+        .is_nop = hdr->action == FR_ACT_NOP,
         .table = tb[FRA_TABLE] ? nla_get_u32(tb[FRA_TABLE]) : hdr->table,
         .priority = tb[FRA_PRIORITY] ? nla_get_u32(tb[FRA_PRIORITY]) : 0,
         .sport = read_ports(tb[FRA_SPORT_RANGE]),

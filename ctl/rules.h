@@ -6,9 +6,17 @@
  * and ahead of the main table's (32766):
  *
  *   32547  iif lo ipproto tcp dport|sport P lookup main    for each bypassed range
+ *   32547  iif tcpcrypt0 ipproto tcp nop                   IPv4
  *   32548  iif lo ipproto tcp lookup 8548
  *
- * "iif lo" means packets of this host, not forwarded ones.
+ * "iif lo" means packets of this host, not forwarded ones. The rule that does
+ * nothing is for a strict reverse-path filter (rp_filter 1). The filter looks up
+ * the way back of each packet that comes from the TUN device, as if this host
+ * sent it; but the kernel looks at such a packet's protocol only while a rule
+ * with a protocol exists whose interface is not "lo" (fib_rule_requires_fldissect;
+ * Linux 6.18). Without it the way back would be the uplink and the packet be
+ * dropped: tried. Limit: a host that filters strictly and also forwards TCP from
+ * its uplink has the same check turned against forwarded packets.
  */
 #ifndef TCNS_CTL_RULES_H
 #define TCNS_CTL_RULES_H
