@@ -134,7 +134,7 @@ static json_t *session_json(const struct tunnel_session *s)
         "local", addr_str(&s->tuple.local, local), "local_port", (int)s->tuple.local_port,
         "peer", addr_str(&s->tuple.peer, peer), "peer_port", (int)s->tuple.peer_port,
         "dir", s->inbound ? "in" : "out",
-        "state", tunnel_state_name(s->state), "reason", s->reason,
+        "state", tunnel_state_name(s->state), "reason", tunnel_reason_name(s->reason),
         "tx_bytes", (json_int_t)s->tx_bytes, "rx_bytes", (json_int_t)s->rx_bytes,
         "started", s->started_s);
 

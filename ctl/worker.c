@@ -17,6 +17,9 @@
 #include "ctl/ns1.h"
 #include "tunnel/tunnel.h"
 
+/* Secrets for the next connection to a peer; about 150 bytes of locked memory each. */
+#define RESUME_MAX_CNT 1024
+
 struct worker {
     const struct worker_args *args;
     struct ev_loop *loop;
@@ -116,6 +119,7 @@ static void start_tunnel(struct worker *w)
         .tun_ifindex = a->tun_ifindex,
         .uplink_ifindex = a->uplink_ifindex,
         .policy = a->opts->policy,
+        .resume_max_cnt = RESUME_MAX_CNT,
         .is_bypassed = is_bypassed,
         .bypass = &a->opts->bypass,
     };

@@ -18,6 +18,7 @@
 #include "base/siphash.h"
 #include "tcp/leg.h"
 #include "tcpcrypt/session.h"
+#include "tunnel/tunnel.h"
 
 enum flow_phase { FLOW_CONNECTING, FLOW_RELAYING, FLOW_DEAD };
 
@@ -30,7 +31,7 @@ struct flow {
     struct session *session;          /* NULL: plain TCP */
     struct buf *syn;                  /* the SYN that opened it: (off, len) is an IP packet */
     enum flow_phase phase;
-    enum session_reason reason;       /* as the session said; kept when it is gone */
+    enum tunnel_reason reason;        /* why it is encrypted or clear */
     bool inbound;                     /* the peer opened it */
     bool queued;
     bool fin_in[SIDE_CNT];            /* that side has sent all it has */

@@ -12,14 +12,19 @@
 #ifndef TCNS_TUNNEL_RELAY_H
 #define TCNS_TUNNEL_RELAY_H
 
+#include "tunnel/fallback.h"
 #include "tunnel/flow.h"
+#include "tunnel/history.h"
 #include "tunnel/tunnel.h"
 
 struct relay {
     struct flow_table flows;
     struct session_config session;
     enum tunnel_policy policy;
+    uint64_t fallback_ms; /* how long a peer stays in the fallback table */
+    struct fallback_table fallback;
     struct tunnel_counters counters;
+    struct history history;
 };
 
 /* A SYN without a flow; takes buf, in which packet lies. */
@@ -28,7 +33,7 @@ void relay_open(struct relay *r, const struct tuple *tuple, enum side side, stru
 /* Another SYN, or other segment, of the opener while its flow is CONNECTING. */
 void relay_on_opener(struct relay *r, struct flow *f, const struct packet *packet, uint64_t now_ms);
 /* The far end of a CONNECTING flow can't be reached. */
-void relay_fail_opening(struct relay *r, struct flow *f);
+void relay_fail_opening(struct relay *r, struct flow *f, enum tunnel_end end);
 
 /* Called from within lwIP when a leg's handshake is complete. */
 void relay_on_established(struct relay *r, struct leg *leg, const struct packet *packet);

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "tcp/timewait.h"
+#include "tcpcrypt/resume.h"
 #include "tunnel/icmp.h"
 #include "tunnel/older.h"
 #include "tunnel/relay.h"
@@ -25,6 +26,7 @@
 #define NEXTHOP_TICK_SWEEPS 5
 #define MEMORY_DEFAULT_LEN (256u << 20)
 #define FLOW_DEFAULT_CNT   100000
+#define FALLBACK_DEFAULT_S 600
 
 struct tunnel {
     struct tunnel_config cfg;
@@ -248,7 +250,7 @@ static void on_icmp_error(struct tunnel *t, const struct vnet_packet *vp)
     if (f->phase == FLOW_CONNECTING && !f->inbound &&
         packet_parse(buf_data(f->syn), f->syn->len, true, &syn) == PACKET_TCP) {
         write_icmp(t, &syn, e.code);
-        relay_fail_opening(&t->relay, f);
+        relay_fail_opening(&t->relay, f, TUNNEL_END_UNREACHABLE);
     }
 }
 
@@ -406,7 +408,7 @@ static void on_resolve_failed(void *arg, const struct addr *dst, const uint8_t *
     if (f && f->phase == FLOW_CONNECTING && !f->inbound &&
         packet_parse(buf_data(f->syn), f->syn->len, true, &syn) == PACKET_TCP) {
         write_icmp(t, &syn, icmp_code(ICMP_REASON_HOST, syn.v6));
-        relay_fail_opening(&t->relay, f);
+        relay_fail_opening(&t->relay, f, TUNNEL_END_UNREACHABLE);
     }
 }
 
@@ -479,6 +481,17 @@ static int start_stack(struct tunnel *t)
     return stack_init(&cfg);
 }
 
+static void configure_relay(struct tunnel *t)
+{
+    const struct tunnel_config *cfg = &t->cfg;
+
+    t->relay.policy = cfg->policy;
+    t->relay.fallback_ms = (cfg->fallback_s ? cfg->fallback_s : FALLBACK_DEFAULT_S) * 1000ull;
+    t->relay.session = cfg->session ? *cfg->session : session_config_default;
+    /* Without memory for it connections are merely not resumed. */
+    t->relay.session.cache = cfg->resume_max_cnt ? resume_cache_new(cfg->resume_max_cnt) : NULL;
+}
+
 int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
 {
     struct siphash_key key;
@@ -494,8 +507,7 @@ int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
         t->cfg.memory_max_len = MEMORY_DEFAULT_LEN;
     if (!t->cfg.flow_max_cnt)
         t->cfg.flow_max_cnt = FLOW_DEFAULT_CNT;
-    t->relay.session = session_config_default;
-    t->relay.policy = cfg->policy;
+    configure_relay(t);
 
     randombytes_buf(&key, sizeof(key));
     err = flow_table_init(&t->relay.flows, &key, t->cfg.flow_max_cnt);
@@ -517,6 +529,7 @@ fail_stack:
 fail_uplink:
     flow_table_done(&t->relay.flows);
 fail_table:
+    resume_cache_free(t->relay.session.cache);
     free(t);
     return err;
 }
@@ -532,6 +545,7 @@ void tunnel_free(struct tunnel *t)
     uplink_close(&t->uplink);
     older_done(&t->older);
     flow_table_done(&t->relay.flows);
+    resume_cache_free(t->relay.session.cache);
     free(t);
     the_tunnel = NULL;
 }
@@ -543,22 +557,14 @@ int tunnel_pass(struct tunnel *t, const struct tuple *tuple)
     return older_add(&t->older, tuple);
 }
 
-/* --- What is seen from outside -------------------------------------------------------- */
-
-const char *tunnel_state_name(enum tunnel_state state)
+void tunnel_flush(struct tunnel *t)
 {
-    switch (state) {
-    case TUNNEL_STATE_OPENING:
-        return "opening";
-    case TUNNEL_STATE_ENCRYPTED:
-        return "encrypted";
-    case TUNNEL_STATE_CLEAR:
-        return "clear";
-    case TUNNEL_STATE_CLOSING:
-        return "closing";
-    }
-    return "unknown";
+    if (t->relay.session.cache)
+        resume_cache_clear(t->relay.session.cache);
+    fallback_clear(&t->relay.fallback);
 }
+
+/* --- What is seen from outside -------------------------------------------------------- */
 
 struct list_call {
     tunnel_session_fn fn;
@@ -586,13 +592,23 @@ void tunnel_list(struct tunnel *t, tunnel_session_fn fn, void *arg)
             struct tunnel_session s = {
                 .tuple = o->tuple,
                 .state = o->end_ms ? TUNNEL_STATE_CLOSING : TUNNEL_STATE_CLEAR,
-                .reason = "older",
+                .reason = TUNNEL_REASON_OLDER,
                 .tx_bytes = o->bytes[SIDE_INNER],
                 .rx_bytes = o->bytes[SIDE_OUTER],
             };
             call.stopped = !fn(&s, arg);
         }
     }
+}
+
+void tunnel_list_ended(struct tunnel *t, tunnel_session_fn fn, void *arg)
+{
+    history_each(&t->relay.history, fn, arg);
+}
+
+uint64_t tunnel_error_cnt(const struct tunnel *t, enum tcns_err err)
+{
+    return history_error_cnt(&t->relay.history, err);
 }
 
 const struct tunnel_counters *tunnel_counters(const struct tunnel *t)

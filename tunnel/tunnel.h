@@ -30,8 +30,13 @@ struct tunnel_config {
      * all the same. NULL: none. */
     bool (*is_bypassed)(const void *bypass, uint16_t port);
     const void *bypass; /* borrowed */
-    size_t memory_max_len; /* bytes in all queues together; 0: 256 MiB */
-    size_t flow_max_cnt;   /* connections; 0: 100,000 */
+    const struct session_config *session; /* borrowed; TEPs, AEADs and the a bit, the cache is
+                                             the tunnel's own; NULL: session_config_default */
+    size_t memory_max_len;                /* bytes in all queues together; 0: 256 MiB */
+    size_t flow_max_cnt;                  /* connections; 0: 100,000 */
+    size_t resume_max_cnt;                /* peers whose next connection may resume; 0: none */
+    unsigned fallback_s; /* how long a peer gets no ENO option after one SYN with it was lost;
+                            0: 600 */
 };
 
 /* Opens the uplink's packet socket and starts to move packets.
@@ -45,10 +50,46 @@ void tunnel_free(struct tunnel *t);
  * both directions, until it ends. Return: 0; -ENOSPC at flow_max_cnt. */
 int tunnel_pass(struct tunnel *t, const struct tuple *tuple);
 
-/* Why a connection is clear, beyond what the negotiation says. */
+/* Forgets the secrets for resumption, and the peers that get no ENO option. */
+void tunnel_flush(struct tunnel *t);
+
+/* Why a connection is clear, beyond what SESSION_REASON_LIST says. */
 #define TUNNEL_REASON_LIST(X)                                                                      \
-    X(OLDER)          /* existed before tcpcrypt-ns was attached */                                \
-    X(REQUIRE_REFUSED) /* encryption is required and was not negotiated; refused */
+    X(OLDER)           /* existed before tcpcrypt-ns was attached */                               \
+    X(REQUIRE_REFUSED) /* encryption is required and was not negotiated; refused */                \
+    X(ENO_DROPPED)     /* SYNs with ENO got no answer, the one without it did */                   \
+    X(FALLBACK_CACHE)  /* that happened with this peer a short while ago */
+
+/* One number space for both lists. */
+enum tunnel_reason {
+#define X(name) TUNNEL_REASON_##name,
+    SESSION_REASON_LIST(X) TUNNEL_REASON_LIST(X)
+#undef X
+};
+
+/* Return: "full", "peer-no-eno", "older" and the like; static storage. */
+const char *tunnel_reason_name(enum tunnel_reason reason);
+
+/* How a connection ended. */
+#define TUNNEL_END_LIST(X)                                                                         \
+    X(LIVE)                 /* it has not */                                                       \
+    X(CLOSED)               /* both ends sent all they had */                                      \
+    X(RESET_BY_APPLICATION)                                                                        \
+    X(RESET_BY_PEER)                                                                               \
+    X(TIMEOUT)              /* one end fell silent */                                              \
+    X(UNREACHABLE)          /* ICMP said so while it was opened */                                 \
+    X(REFUSED)              /* by the other end, or by the policy here (see the reason) */         \
+    X(ERROR)                /* the tcpcrypt session failed: see the error */                       \
+    X(DETACHED)             /* tcpcrypt-ns was taken down */
+
+enum tunnel_end {
+#define X(name) TUNNEL_END_##name,
+    TUNNEL_END_LIST(X)
+#undef X
+};
+
+/* Return: "closed", "reset-by-peer" and the like; static storage. */
+const char *tunnel_end_name(enum tunnel_end end);
 
 enum tunnel_state {
     TUNNEL_STATE_OPENING,   /* TCP handshake or key exchange under way */
@@ -62,11 +103,14 @@ struct tunnel_session {
     struct tuple tuple;
     bool inbound;               /* the peer opened it */
     enum tunnel_state state;
-    const char *reason;         /* "full", "peer-no-eno", "older", ... */
+    enum tunnel_reason reason;
+    enum tunnel_end end;        /* LIVE, or with tunnel_list_ended() how it ended */
+    enum tcns_err error;        /* with end ERROR: what was wrong */
     struct session_info info;   /* role, tep, aead and id are valid when state is ENCRYPTED */
     uint64_t tx_bytes;          /* application bytes from the container to the peer */
     uint64_t rx_bytes;          /* application bytes from the peer to the container */
     double started_s;           /* seconds since the epoch */
+    double ended_s;             /* likewise; 0 while it lives */
 };
 
 /* Return: "opening", "encrypted", "clear", "closing". */
@@ -76,6 +120,13 @@ const char *tunnel_state_name(enum tunnel_state state);
  * not call back into the tunnel. */
 typedef bool (*tunnel_session_fn)(const struct tunnel_session *session, void *arg);
 void tunnel_list(struct tunnel *t, tunnel_session_fn fn, void *arg);
+
+/* The same for connections that have ended, oldest first: the last TUNNEL_ENDED_MAX_CNT. */
+#define TUNNEL_ENDED_MAX_CNT 256
+void tunnel_list_ended(struct tunnel *t, tunnel_session_fn fn, void *arg);
+
+/* Return: connections that ended because of err. */
+uint64_t tunnel_error_cnt(const struct tunnel *t, enum tcns_err err);
 
 /* Counters, all since tunnel_new(). One list names them for the ctl socket. */
 #define TUNNEL_COUNTER_LIST(X)                                                                     \
@@ -94,6 +145,7 @@ void tunnel_list(struct tunnel *t, tunnel_session_fn fn, void *arg);
     X(rst_unknown)      /* segments without a connection, answered with RST */                     \
     X(flows_opened)                                                                                \
     X(flows_encrypted)                                                                             \
+    X(flows_resumed)    /* of those encrypted, the ones without a key exchange */                  \
     X(flows_clear)                                                                                 \
     X(flows_refused)                                                                               \
     X(flows_aborted)    /* the peer broke the RFC or the keys did not fit */

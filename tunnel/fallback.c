@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Table of the peers that get no ENO option for a while.
+ */
+#include "tunnel/fallback.h"
+
+#include "base/siphash.h"
+
+/* Only our own applications choose which peers are tried: no need for a secret key. */
+static const struct siphash_key key = {0x66616c6c, 0x6261636b};
+
+static size_t slot_of(const struct addr *peer)
+{
+    return siphash(&key, peer, sizeof(*peer)) % FALLBACK_MAX_CNT;
+}
+
+void fallback_add(struct fallback_table *t, const struct addr *peer, uint64_t now_ms,
+                  uint64_t keep_ms)
+{
+    t->entries[slot_of(peer)] = (struct fallback){*peer, now_ms + keep_ms};
+}
+
+bool fallback_has(const struct fallback_table *t, const struct addr *peer, uint64_t now_ms)
+{
+    const struct fallback *f = &t->entries[slot_of(peer)];
+
+    return f->end_ms > now_ms && addr_eq(&f->peer, peer);
+}
+
+void fallback_clear(struct fallback_table *t)
+{
+    *t = (struct fallback_table){0};
+}

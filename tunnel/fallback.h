@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Peers on whose path SYNs with an ENO option disappear: they are opened without
+ * one for a while (RFC 8547 4.6 allows to remove it, and says nothing of how long).
+ */
+#ifndef TCNS_TUNNEL_FALLBACK_H
+#define TCNS_TUNNEL_FALLBACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/tuple.h"
+
+#define FALLBACK_MAX_CNT 1024 /* a later peer may replace an earlier one */
+
+struct fallback {
+    struct addr peer;
+    uint64_t end_ms; /* 0: free */
+};
+
+struct fallback_table {
+    struct fallback entries[FALLBACK_MAX_CNT];
+};
+
+void fallback_add(struct fallback_table *t, const struct addr *peer, uint64_t now_ms,
+                  uint64_t keep_ms);
+bool fallback_has(const struct fallback_table *t, const struct addr *peer, uint64_t now_ms);
+void fallback_clear(struct fallback_table *t);
+
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Moving bytes between the legs of a flow, through its tcpcrypt session.
+ */
+#include "tunnel/pump.h"
+
+#define CHUNK_MAX_CNT 64
+
+/* A frame is not worth sealing for fewer bytes than this while more are waiting. */
+#define FRAME_ROOM_MIN_LEN 2048u
+
+static enum tcns_err write_buf(struct flow *f, enum side side, struct buf *b)
+{
+    int err = leg_write(&f->legs[side], b, buf_data(b), b->len);
+
+    buf_unref(b);
+    return err < 0 ? TCNS_ERR_NO_MEMORY : TCNS_OK;
+}
+
+/* Init messages, and answers to a rekey. */
+static enum tcns_err send_output(struct flow *f)
+{
+    struct buf *b = NULL;
+    enum tcns_err err = session_output(f->session, &b);
+
+    if (err != TCNS_OK || !b)
+        return err;
+    return write_buf(f, SIDE_OUTER, b);
+}
+
+/* How many application bytes the next frame takes: whole super-segments where the
+ * path is wide, no more than one flight where it is narrow. */
+static size_t frame_data_max(const struct leg *outer)
+{
+    size_t flight = leg_window(outer);
+    size_t frame = flight > outer->wire_mss ? flight : outer->wire_mss;
+
+    frame = frame / outer->wire_mss * outer->wire_mss; /* fill packets */
+    size_t limit = (SESSION_FRAME_DATA_MAX_LEN + SESSION_FRAME_OVERHEAD_LEN) / outer->wire_mss *
+                   outer->wire_mss;
+    if (frame > limit)
+        frame = limit;
+    return frame - SESSION_FRAME_OVERHEAD_LEN;
+}
+
+/* Gathers at most max bytes of what was received, without taking them. */
+static size_t gather(const struct leg *leg, struct iovec *iov, size_t *ret_cnt, size_t max)
+{
+    struct leg_chunk chunks[CHUNK_MAX_CNT];
+    size_t cnt = leg_peek(leg, chunks, CHUNK_MAX_CNT);
+    size_t len = 0, n = 0;
+
+    for (; n < cnt && len < max; n++) {
+        size_t take = chunks[n].len < max - len ? chunks[n].len : max - len;
+        iov[n] = (struct iovec){chunks[n].data, take};
+        len += take;
+    }
+    *ret_cnt = n;
+    return len;
+}
+
+static enum tcns_err seal_up(struct flow *f)
+{
+    struct leg *inner = &f->legs[SIDE_INNER], *outer = &f->legs[SIDE_OUTER];
+
+    while (!outer->fin_sent && (inner->rx_len > 0 || f->fin_in[SIDE_INNER])) {
+        struct iovec iov[CHUNK_MAX_CNT];
+        size_t iov_cnt, room = leg_room(outer);
+        if (room < FRAME_ROOM_MIN_LEN)
+            return TCNS_OK;
+        size_t max = frame_data_max(outer);
+        if (max > room - SESSION_FRAME_OVERHEAD_LEN)
+            max = room - SESSION_FRAME_OVERHEAD_LEN;
+        size_t len = gather(inner, iov, &iov_cnt, max);
+        bool fin = f->fin_in[SIDE_INNER] && len == inner->rx_len;
+
+        struct buf *frame;
+        enum tcns_err err =
+            session_seal(f->session, iov, iov_cnt, fin ? SESSION_SEAL_FIN : 0, &frame);
+        if (err == TCNS_OK)
+            err = write_buf(f, SIDE_OUTER, frame);
+        if (err != TCNS_OK)
+            return err;
+        leg_consume(inner, len);
+        f->bytes_in[SIDE_INNER] += len;
+        if (fin)
+            leg_shutdown(outer);
+    }
+    return TCNS_OK;
+}
+
+/* Plain TCP, either direction. */
+static enum tcns_err copy_plain(struct flow *f, enum side from)
+{
+    struct leg *in = &f->legs[from], *out = &f->legs[side_other(from)];
+    struct leg_chunk chunk;
+
+    while (leg_peek(in, &chunk, 1) > 0) {
+        size_t room = leg_room(out);
+        size_t len = chunk.len < room ? chunk.len : room;
+        if (len == 0)
+            return TCNS_OK;
+        if (leg_write(out, chunk.buf, chunk.data, len) < 0)
+            return TCNS_ERR_NO_MEMORY;
+        leg_consume(in, len);
+        f->bytes_in[from] += len;
+    }
+    if (f->fin_in[from])
+        leg_shutdown(out);
+    return TCNS_OK;
+}
+
+static enum tcns_err take_opened(struct flow *f, struct session_rx *rx)
+{
+    struct leg *inner = &f->legs[SIDE_INNER];
+    enum tcns_err err = TCNS_OK;
+
+    if (rx->output)
+        err = send_output(f);
+    if (rx->data && err == TCNS_OK) {
+        f->bytes_in[SIDE_OUTER] += rx->data->len;
+        err = write_buf(f, SIDE_INNER, rx->data);
+    } else {
+        buf_unref(rx->data);
+    }
+    if (err == TCNS_OK && rx->fin)
+        leg_shutdown(inner);
+    return err;
+}
+
+static enum tcns_err open_down(struct flow *f)
+{
+    struct leg *inner = &f->legs[SIDE_INNER], *outer = &f->legs[SIDE_OUTER];
+    struct leg_chunk chunk;
+
+    while (leg_peek(outer, &chunk, 1) > 0) {
+        struct session_rx rx = {0};
+        size_t used = 0;
+        /* One frame more than the room is bounded; half a frame can't be given on. */
+        if (session_is_open(f->session) && leg_room(inner) == 0 && !inner->fin_sent)
+            return TCNS_OK;
+        enum tcns_err err = session_open(f->session, chunk.data, chunk.len, &used, &rx);
+        if (err_class(err) == ERR_CLASS_WAIT)
+            used = chunk.len;
+        else if (err != TCNS_OK)
+            return err;
+        leg_consume(outer, used);
+        if (err == TCNS_OK)
+            err = take_opened(f, &rx);
+        if (err_class(err) > ERR_CLASS_WAIT)
+            return err;
+    }
+    /* A FIN without a final frame is not the end of the peer's data: RFC 8548 3.7. */
+    if (f->fin_in[SIDE_OUTER]) {
+        enum tcns_err err = session_on_fin(f->session);
+        if (err != TCNS_OK)
+            return err;
+    }
+    return TCNS_OK;
+}
+
+enum tcns_err pump(struct flow *f)
+{
+    enum tcns_err err = TCNS_OK;
+
+    if (!f->legs[SIDE_OUTER].established)
+        return TCNS_OK; /* not settled yet */
+    if (!f->session) {
+        err = copy_plain(f, SIDE_INNER);
+        return err == TCNS_OK ? copy_plain(f, SIDE_OUTER) : err;
+    }
+    err = send_output(f);
+    if (err == TCNS_OK)
+        err = open_down(f);
+    if (err == TCNS_OK && session_is_open(f->session))
+        err = seal_up(f);
+    return err;
+}
