@@ -93,6 +93,10 @@ static enum tcns_err copy_plain(struct flow *f, enum side from)
 {
     struct leg *in = &f->legs[from], *out = &f->legs[side_other(from)];
     struct leg_chunk chunk;
+    uint32_t urgent_off;
+
+    if (leg_has_urgent(in, &urgent_off))
+        leg_set_urgent(out, urgent_off);
 
     while (leg_peek(in, &chunk, 1) > 0) {
         size_t room = leg_room(out);

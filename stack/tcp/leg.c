@@ -440,6 +440,18 @@ static void grow_cwnd(struct leg *leg, uint32_t una_before)
     pcb->cwnd += acked - 2u * pcb->mss;
 }
 
+/* The pointer names the byte behind the urgent one: as Linux, and RFC 6093, have it. */
+static void note_urgent(struct leg *leg, const struct packet *packet)
+{
+    if (!(packet->flags & PACKET_URG) || packet->urgent == 0 || !leg->established)
+        return;
+    int32_t ahead = (int32_t)(packet->seq + packet->urgent - 1 - leg->pcb->rcv_nxt);
+    if (ahead < 0)
+        return; /* an old segment once more */
+    leg->rx_urgent_set = true;
+    leg->rx_urgent_pos = leg->rx_consumed_len + leg->rx_len + (uint32_t)ahead;
+}
+
 void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
 {
     bool was_established = leg->established;
@@ -447,6 +459,7 @@ void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
     uint32_t una_before = leg->pcb->lastack;
 
     trim_to_window(leg->pcb, packet);
+    note_urgent(leg, packet);
     tcp_active_pcbs = leg->pcb;
     feed(leg->side, buf, packet);
     tcp_active_pcbs = NULL;
@@ -497,6 +510,7 @@ void leg_consume(struct leg *leg, size_t len)
 
     assert(len <= leg->rx_len);
     leg->rx_len -= len;
+    leg->rx_consumed_len += len;
     while (left > 0 || (leg->rx_head && leg->rx_head->len == 0)) {
         struct pbuf *p = leg->rx_head;
         if (left < p->len) {
@@ -558,6 +572,22 @@ int leg_write(struct leg *leg, struct buf *buf, const uint8_t *data, size_t len)
     }
     leg_update_hot(leg);
     return 0;
+}
+
+bool leg_has_urgent(const struct leg *leg, uint32_t *ret_off)
+{
+    if (!leg->rx_urgent_set || leg->rx_urgent_pos < leg->rx_consumed_len)
+        return false;
+    *ret_off = (uint32_t)(leg->rx_urgent_pos - leg->rx_consumed_len);
+    return true;
+}
+
+void leg_set_urgent(struct leg *leg, uint32_t off)
+{
+    if (!leg->pcb)
+        return;
+    leg->tx_urgent_set = true;
+    leg->tx_urgent_end = leg->pcb->snd_lbb + off + 1;
 }
 
 /* The other end may believe that the window is much smaller than it is. */

@@ -69,8 +69,13 @@ struct leg {
     bool fin_sent;
     bool ack_due;        /* enough has arrived that the next leg_output() acknowledges it */
 
+    bool rx_urgent_set, tx_urgent_set;
+    uint64_t rx_urgent_pos; /* last urgent byte that the other end announced, in its stream */
+    uint32_t tx_urgent_end; /* sequence number behind the last urgent byte of ours (RFC 6093 3.2) */
+
     struct pbuf *rx_head, *rx_tail; /* received, not yet consumed */
     size_t rx_len;
+    uint64_t rx_consumed_len; /* position in the stream of the first byte not consumed */
     uint32_t rx_window_len; /* what the other end may have in flight to us, grows with use */
 
     struct leg_tx *tx; /* ring: written, not yet acknowledged */
@@ -181,6 +186,12 @@ int leg_write(struct leg *leg, struct buf *buf, const uint8_t *data, size_t len)
 /* Hands queued segments, and an ACK or window update that is due, to the output. Call
  * it when a batch of input is worked off. */
 void leg_output(struct leg *leg);
+/* Urgent data (RFC 9293 3.8.5), as a mark on one byte of the stream.
+ * Is one announced? *ret_off counts from the first byte that leg_peek() gives; the
+ * byte itself may still be under way. The mark is gone when the byte is consumed. */
+bool leg_has_urgent(const struct leg *leg, uint32_t *ret_off);
+/* The byte at off, counted from the first that leg_write() will take next, is urgent. */
+void leg_set_urgent(struct leg *leg, uint32_t off);
 /* Our FIN, after all that was written. */
 void leg_shutdown(struct leg *leg);
 /* RST to the other end; frees everything. No event follows. No-op when gone. */

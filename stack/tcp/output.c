@@ -177,13 +177,15 @@ static uint16_t data_per_packet(const struct leg *leg, const struct batch *b)
     return (uint16_t)(leg->wire_mss - options_len);
 }
 
-static bool add_payload(struct batch *b, const struct pbuf *p, size_t skip)
+/* Adds max_len bytes of p, after the first skip ones. */
+static bool add_payload(struct batch *b, const struct pbuf *p, size_t skip, size_t max_len)
 {
-    for (const struct pbuf *q = p; q; skip -= LWIP_MIN(skip, q->len), q = q->next) {
+    for (const struct pbuf *q = p; q && max_len > 0; skip -= LWIP_MIN(skip, q->len), q = q->next) {
         if (q->len <= skip)
             continue;
         uint8_t *data = (uint8_t *)q->payload + skip;
-        size_t len = q->len - skip;
+        size_t len = LWIP_MIN(q->len - skip, max_len);
+        max_len -= len;
         if (b->iov_cnt == IOV_MAX_CNT)
             return false;
         if (q == p) {
@@ -211,7 +213,13 @@ static size_t pbuf_cnt(const struct pbuf *p)
     return n;
 }
 
-/* Can the segment ride on the batch? Then all but PSH is the same. */
+/* Does what begins at seq come before the end of our urgent data? */
+static bool is_urgent(const struct leg *leg, uint32_t seq)
+{
+    return leg && leg->tx_urgent_set && (int32_t)(leg->tx_urgent_end - seq) > 0;
+}
+
+/* Can the segment ride on the batch? Then all but PSH and FIN is the same. */
 static bool extends_batch(const struct batch *b, const struct leg *leg, const uint8_t *tcp,
                           size_t tcp_len, const struct pbuf *p)
 {
@@ -224,8 +232,54 @@ static bool extends_batch(const struct batch *b, const struct leg *leg, const ui
            ntohl(seq) == b->next_seq && tcp_len == TCP_LEN && b->hdr_len - b->ip_len == TCP_LEN &&
            (have[13] & ~PACKET_PSH) == PACKET_ACK &&
            (tcp[13] & ~(PACKET_PSH | PACKET_FIN)) == PACKET_ACK && leg->ack_option.len == 0 &&
+           !is_urgent(leg, ntohl(seq)) &&
            b->hdr_len + b->data_len + data_len <= PACKET_MAX_LEN &&
            b->iov_cnt + pbuf_cnt(p) <= IOV_MAX_CNT;
+}
+
+static void start_batch(struct batch *b, struct leg *leg, const struct addr *src,
+                        const struct addr *dst, uint8_t tos, const uint8_t *tcp, size_t tcp_len)
+{
+    start_ip_header(b, src, dst, tos);
+    b->leg = leg;
+    b->dst = *dst;
+    b->data_len = 0;
+    b->iov_cnt = 0;
+    b->hdr_len = b->ip_len + put_tcp_header(batch_tcp(b), tcp, tcp_len, leg);
+    b->mss = data_per_packet(leg, b);
+    b->pending = true;
+}
+
+/* GSO would repeat the urgent pointer in every packet, where it counts from another
+ * sequence number: packets with URG go out one by one. */
+static void split_urgent(enum side side, const struct pbuf *p, size_t tcp_len)
+{
+    struct batch *b = &batches[side];
+    uint8_t *out = batch_tcp(b);
+    size_t data_len = p->tot_len - tcp_len;
+    uint8_t last_flags = out[13];
+    uint32_t first_seq;
+
+    memcpy(&first_seq, out + 4, 4);
+    first_seq = ntohl(first_seq);
+    for (size_t off = 0; off < data_len && !b->blocked; off += b->mss) {
+        size_t len = LWIP_MIN(data_len - off, b->mss);
+        uint32_t seq = first_seq + (uint32_t)off, seq_be = htonl(seq);
+        bool last = off + len == data_len;
+
+        b->data_len = 0;
+        b->iov_cnt = 0;
+        b->pending = true;
+        memcpy(out + 4, &seq_be, 4);
+        out[13] = last ? last_flags : PACKET_ACK;
+        put16(out + 18, 0);
+        if (is_urgent(b->leg, seq)) {
+            out[13] |= PACKET_URG;
+            put16(out + 18, LWIP_MIN(b->leg->tx_urgent_end - seq, 0xffffu));
+        }
+        add_payload(b, p, tcp_len + off, len);
+        output_flush(side);
+    }
 }
 
 err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
@@ -237,6 +291,7 @@ err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
     uint32_t seq;
 
     memcpy(&seq, tcp + 4, 4);
+    seq = ntohl(seq);
     if (extends_batch(b, leg, tcp, tcp_len, p)) {
         uint8_t *have = batch_tcp(b);
         memcpy(have + 8, tcp + 8, 4); /* newest acknowledgement and window */
@@ -246,20 +301,17 @@ err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
         output_flush(side);
         if (b->blocked)
             return ERR_WOULDBLOCK;
-        start_ip_header(b, src, dst, tos);
-        b->leg = leg;
-        b->dst = *dst;
-        b->data_len = 0;
-        b->iov_cnt = 0;
-        b->hdr_len = b->ip_len + put_tcp_header(batch_tcp(b), tcp, tcp_len, leg);
-        b->mss = data_per_packet(leg, b);
-        b->pending = true;
+        start_batch(b, leg, src, dst, tos, tcp, tcp_len);
+        if (is_urgent(leg, seq) && p->tot_len > tcp_len) {
+            split_urgent(side, p, tcp_len);
+            return ERR_OK;
+        }
     }
-    if (!add_payload(b, p, tcp_len)) {
+    if (!add_payload(b, p, tcp_len, p->tot_len - tcp_len)) {
         b->pending = false; /* as if lost on the way */
         return ERR_BUF;
     }
-    b->next_seq = ntohl(seq) + (uint32_t)(p->tot_len - tcp_len);
+    b->next_seq = seq + (uint32_t)(p->tot_len - tcp_len);
     if (tcp[13] & (PACKET_FIN | PACKET_SYN | PACKET_RST))
         output_flush(side);
     return ERR_OK;
