@@ -30,8 +30,7 @@ static int on_address(struct nlmsghdr *nlh, void *arg)
     struct nlattr *tb[IFA_MAX + 1];
     struct ifaddrmsg *ifa = nlmsg_data(nlh);
 
-    if (nlh->nlmsg_type != RTM_NEWADDR ||
-        nlmsg_parse(nlh, sizeof(*ifa), tb, IFA_MAX, NULL) < 0)
+    if (nlh->nlmsg_type != RTM_NEWADDR || nlmsg_parse(nlh, sizeof(*ifa), tb, IFA_MAX, NULL) < 0)
         return 0;
     /* On a point-to-point link IFA_ADDRESS is the far end's. */
     struct nlattr *own = tb[IFA_LOCAL] ? tb[IFA_LOCAL] : tb[IFA_ADDRESS];

@@ -44,10 +44,10 @@ struct cli_option {
 
 struct cli_verb {
     const char *name;
-    const char *operands; /* "-- CMD [ARG...]"; NULL: none are allowed */
-    const char *summary;  /* one line, no final stop */
-    const char *help;     /* paragraphs for the man page; may be NULL */
-    const struct cli_option *options; /* ends with id OPT_END; NULL: only --help */
+    const char *operands;               /* "-- CMD [ARG...]"; NULL: none are allowed */
+    const char *summary;                /* one line, no final stop */
+    const char *help;                   /* paragraphs for the man page; may be NULL */
+    const struct cli_option *options;   /* ends with id OPT_END; NULL: only --help */
     int (*main)(int argc, char **argv); /* argv[0] is the verb; Return: exit code */
 };
 

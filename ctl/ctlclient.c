@@ -13,9 +13,9 @@
 
 #include "ctl/ctlsock.h"
 
-#define REPLY_S       10
-#define MESSAGE_MAX   (1 << 20)
-#define RECEIVE_LEN   (64 * 1024)
+#define REPLY_S     10
+#define MESSAGE_MAX (1 << 20)
+#define RECEIVE_LEN (64 * 1024)
 
 int ctlclient_init(struct ctlclient *ret, int netns_fd)
 {
@@ -111,7 +111,7 @@ static int next_message(struct ctlclient *c, const char **ret)
 int ctlclient_next(struct ctlclient *c, json_t **ret_params, bool *ret_continues,
                    char error[CTLCLIENT_ERROR_LEN])
 {
-    const char *text;
+    const char *text = NULL;
 
     int err = next_message(c, &text);
     if (err)

@@ -14,7 +14,10 @@ struct ctlclient {
     size_t off, len, cap;
 };
 
-#define CTLCLIENT_NONE {.fd = -1}
+#define CTLCLIENT_NONE                                                                             \
+    {                                                                                              \
+        .fd = -1                                                                                   \
+    }
 
 /* Connects to the daemon of a namespace (see ctlsock_connect()).
  * Return: 0, and *ret for ctlclient_done(); -ECONNREFUSED when there is none; -errno. */

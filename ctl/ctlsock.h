@@ -22,7 +22,10 @@ struct ctlsock {
     char path[CTLSOCK_PATH_LEN];
 };
 
-#define CTLSOCK_NONE {.path_fd = -1, .abstract_fd = -1}
+#define CTLSOCK_NONE                                                                               \
+    {                                                                                              \
+        .path_fd = -1, .abstract_fd = -1                                                           \
+    }
 
 /* Opens both doors for the current namespace, whose inode is given. One that
  * cannot be opened is logged and stays shut; the data path does not need them.

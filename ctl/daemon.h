@@ -39,7 +39,10 @@ struct daemon {
     int pidfd; /* readable when the supervisor has ended; close-on-exec */
 };
 
-#define DAEMON_NONE {.pid = -1, .pidfd = -1}
+#define DAEMON_NONE                                                                                \
+    {                                                                                              \
+        .pid = -1, .pidfd = -1                                                                     \
+    }
 
 /* Forks a supervisor, in a session of its own and with no descriptor of the
  * caller's but those named in opts, and waits until packets flow.
@@ -47,8 +50,7 @@ struct daemon {
  * -errno and a sentence for people in err (no program name, no final stop);
  * -EALREADY when a daemon is attached to the namespace, -EPERM without
  * CAP_NET_ADMIN and CAP_NET_RAW there, -ENETUNREACH without a default route. */
-int daemon_start(const struct daemon_options *opts, struct daemon *ret,
-                 char err[DAEMON_ERROR_LEN]);
+int daemon_start(const struct daemon_options *opts, struct daemon *ret, char err[DAEMON_ERROR_LEN]);
 
 /* Ends every connection, takes everything away that was configured, and waits
  * until the supervisor has ended and reaps it. Kills it when it takes longer

@@ -104,8 +104,7 @@ static int on_route(struct nlmsghdr *nlh, void *arg)
     struct rtmsg *rtm = nlmsg_data(nlh);
     struct mirror_seen seen;
 
-    if (nlh->nlmsg_type != RTM_NEWROUTE ||
-        nlmsg_parse(nlh, sizeof(*rtm), tb, RTA_MAX, NULL) < 0)
+    if (nlh->nlmsg_type != RTM_NEWROUTE || nlmsg_parse(nlh, sizeof(*rtm), tb, RTA_MAX, NULL) < 0)
         return 0;
     if (rtm->rtm_family != l->family || (rtm->rtm_flags & RTM_F_CLONED))
         return 0;

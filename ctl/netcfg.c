@@ -57,7 +57,7 @@ static const char *permission_hint(int err)
 struct choice {
     const struct netcfg *n;
     struct addrs addrs;
-    bool only_tun; /* else also those whose way is closed */
+    bool only_tun;                 /* else also those whose way is closed */
     mirror_is_moving_fn is_moving; /* NULL: does not matter */
     const void *moving_arg;
 };
@@ -273,7 +273,8 @@ static int open_tun(struct netcfg *n, char err[NETCFG_ERROR_LEN])
     if (fd == -EBUSY)
         return fail(err, -EALREADY, "already attached: the namespace has a %s", TUNDEV_NAME);
     if (fd == -ENOENT || fd == -ENODEV || fd == -ENXIO)
-        return fail(err, fd, "no /dev/net/tun (modprobe tun; for a container --device /dev/net/tun)");
+        return fail(err, fd,
+                    "no /dev/net/tun (modprobe tun; for a container --device /dev/net/tun)");
     if (fd < 0)
         return fail(err, fd, "cannot create %s: %s%s", TUNDEV_NAME, strerror(-fd),
                     permission_hint(fd));
@@ -308,6 +309,11 @@ static int configure(struct netcfg *n, char err[NETCFG_ERROR_LEN])
         return fail(err, e, "cannot set up %s: %s%s", TUNDEV_NAME, strerror(-e),
                     permission_hint(e));
     e = mirror_sync(&n->mirror, on_moving, n);
+    if (e == -EACCES) /* what the kernel says of a device without IPv6 */
+        return fail(err, -EAFNOSUPPORT,
+                    "%s has IPv6, but new devices get none: set net.ipv6.conf.default.disable_ipv6 "
+                    "to 0 in the namespace",
+                    n->uplink);
     if (e)
         return fail(err, e, "cannot set routes: %s", strerror(-e));
     e = rules_sync(n->rtnl, &n->bypass);

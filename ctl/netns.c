@@ -106,8 +106,8 @@ static bool is_current(int fd)
     int self = netns_open("self");
     if (self < 0)
         return false;
-    bool same = netns_inode(fd, &wanted) == 0 && netns_inode(self, &current) == 0 &&
-                wanted == current;
+    bool same =
+        netns_inode(fd, &wanted) == 0 && netns_inode(self, &current) == 0 && wanted == current;
     close(self);
     return same;
 }

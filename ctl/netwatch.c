@@ -46,9 +46,8 @@ static int listen_to(int protocol, const int *groups, size_t cnt)
 
 static int join(struct netwatch *w)
 {
-    static const int route_groups[] = {RTNLGRP_LINK,        RTNLGRP_IPV4_IFADDR,
-                                       RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_ROUTE,
-                                       RTNLGRP_IPV6_ROUTE,  RTNLGRP_IPV4_RULE,
+    static const int route_groups[] = {RTNLGRP_LINK,       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
+                                       RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,  RTNLGRP_IPV4_RULE,
                                        RTNLGRP_IPV6_RULE};
     static const int nft_groups[] = {NFNLGRP_NFTABLES};
 
@@ -136,8 +135,7 @@ static unsigned on_rule_deleted(struct nlmsghdr *nlh)
 
     if (nlmsg_parse(nlh, sizeof(struct fib_rule_hdr), tb, FRA_MAX, NULL) < 0)
         return 0;
-    return tb[FRA_PROTOCOL] && nla_get_u8(tb[FRA_PROTOCOL]) == MIRROR_PROTOCOL ? NETWATCH_RULES
-                                                                              : 0;
+    return tb[FRA_PROTOCOL] && nla_get_u8(tb[FRA_PROTOCOL]) == MIRROR_PROTOCOL ? NETWATCH_RULES : 0;
 }
 
 static unsigned on_route_message(struct netwatch *w, struct nlmsghdr *nlh)

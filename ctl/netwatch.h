@@ -22,7 +22,10 @@ struct netwatch {
     bool nft_touched; /* our table is in the transaction being read */
 };
 
-#define NETWATCH_NONE {.fd = -1, .route_fd = -1, .nft_fd = -1}
+#define NETWATCH_NONE                                                                              \
+    {                                                                                              \
+        .fd = -1, .route_fd = -1, .nft_fd = -1                                                     \
+    }
 
 /* Watches the current namespace. Return: 0; -errno. */
 int netwatch_init(struct netwatch *w);

@@ -44,14 +44,28 @@ static const char service_description[] =
     "error PermissionDenied ()\n"
     "error ExpectedMore ()\n";
 
+static void set_text(json_t *object, const char *key, const char *value)
+{
+    json_object_set_new(object, key, json_string(value));
+}
+
+static void set_number(json_t *object, const char *key, uint64_t value)
+{
+    json_object_set_new(object, key, json_integer((json_int_t)value));
+}
+
 /* --- org.varlink.service ---------------------------------------------------- */
 
 static void get_info(struct ctlserver_client *c)
 {
-    ctlserver_reply(c, json_pack("{s:s, s:s, s:s, s:s, s:[s, s]}", "vendor", "tcpcrypt-ns",
-                                 "product", "tcpcrypt-ns", "version", TCNS_VERSION, "url",
-                                 "https://www.rfc-editor.org/rfc/rfc8548", "interfaces",
-                                 SERVICE_INTERFACE, NS1_INTERFACE));
+    json_t *o = json_object();
+
+    set_text(o, "vendor", "tcpcrypt-ns");
+    set_text(o, "product", "tcpcrypt-ns");
+    set_text(o, "version", TCNS_VERSION);
+    set_text(o, "url", "https://www.rfc-editor.org/rfc/rfc8548");
+    json_object_set_new(o, "interfaces", json_pack("[s, s]", SERVICE_INTERFACE, NS1_INTERFACE));
+    ctlserver_reply(c, o);
 }
 
 static void get_description(struct ctlserver_client *c, const json_t *params)
@@ -120,26 +134,29 @@ static json_t *hex(const uint8_t *bytes, size_t len)
 
 static void add_crypto(json_t *o, const struct session_info *info)
 {
-    json_object_set_new(o, "role", json_string(info->role == SESSION_ROLE_A ? "a" : "b"));
-    json_object_set_new(o, "tep", json_string(session_tep_name(info->tep)));
-    json_object_set_new(o, "aead", json_string(session_aead_name(info->aead)));
+    set_text(o, "role", info->role == SESSION_ROLE_A ? "a" : "b");
+    set_text(o, "tep", session_tep_name(info->tep));
+    set_text(o, "aead", session_aead_name(info->aead));
     json_object_set_new(o, "session_id", hex(info->id, SESSION_ID_LEN));
 }
 
 static json_t *session_json(const struct tunnel_session *s)
 {
-    char local[ADDR_STR_LEN], peer[ADDR_STR_LEN];
-    json_t *o = json_pack(
-        "{s:s, s:i, s:s, s:i, s:s, s:s, s:s, s:I, s:I, s:f}",
-        "local", addr_str(&s->tuple.local, local), "local_port", (int)s->tuple.local_port,
-        "peer", addr_str(&s->tuple.peer, peer), "peer_port", (int)s->tuple.peer_port,
-        "dir", s->inbound ? "in" : "out",
-        "state", tunnel_state_name(s->state), "reason", tunnel_reason_name(s->reason),
-        "tx_bytes", (json_int_t)s->tx_bytes, "rx_bytes", (json_int_t)s->rx_bytes,
-        "started", s->started_s);
+    char addr[ADDR_STR_LEN];
+    json_t *o = json_object();
 
+    set_text(o, "local", addr_str(&s->tuple.local, addr));
+    set_number(o, "local_port", s->tuple.local_port);
+    set_text(o, "peer", addr_str(&s->tuple.peer, addr));
+    set_number(o, "peer_port", s->tuple.peer_port);
+    set_text(o, "dir", s->inbound ? "in" : "out");
+    set_text(o, "state", tunnel_state_name(s->state));
+    set_text(o, "reason", tunnel_reason_name(s->reason));
     if (s->state == TUNNEL_STATE_ENCRYPTED && s->info.has_id)
         add_crypto(o, &s->info);
+    set_number(o, "tx_bytes", s->tx_bytes);
+    set_number(o, "rx_bytes", s->rx_bytes);
+    json_object_set_new(o, "started", json_real(s->started_s));
     return o;
 }
 
@@ -184,7 +201,7 @@ static json_t *counters_json(const struct tunnel_counters *counters)
 {
     json_t *o = json_object();
 
-#define X(name) json_object_set_new(o, #name, json_integer((json_int_t)counters->name));
+#define X(name) set_number(o, #name, counters->name);
     TUNNEL_COUNTER_LIST(X)
 #undef X
     return o;
@@ -193,15 +210,19 @@ static json_t *counters_json(const struct tunnel_counters *counters)
 static void get_status(struct ctlserver_client *c, const struct ns1 *n)
 {
     char bypass[BYPASS_STR_LEN];
+    json_t *o = json_object();
 
-    ctlserver_reply(
-        c, json_pack("{s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:f, s:s, s:o}",
-                     "pid", (int)n->supervisor, "worker_pid", (int)getpid(),
-                     "netns", (json_int_t)n->netns_inode, "uplink", n->uplink,
-                     "policy", policy_name(n->opts->policy),
-                     "bypass", bypass_str(&n->opts->bypass, bypass),
-                     "worker_restarts", (int)n->restarts, "started", n->started_s,
-                     "version", TCNS_VERSION, "counters", counters_json(tunnel_counters(n->tunnel))));
+    set_number(o, "pid", (uint64_t)n->supervisor);
+    set_number(o, "worker_pid", (uint64_t)getpid());
+    set_number(o, "netns", n->netns_inode);
+    set_text(o, "uplink", n->uplink);
+    set_text(o, "policy", policy_name(n->opts->policy));
+    set_text(o, "bypass", bypass_str(&n->opts->bypass, bypass));
+    set_number(o, "worker_restarts", n->restarts);
+    json_object_set_new(o, "started", json_real(n->started_s));
+    set_text(o, "version", TCNS_VERSION);
+    json_object_set_new(o, "counters", counters_json(tunnel_counters(n->tunnel)));
+    ctlserver_reply(c, o);
 }
 
 /* --- Down ------------------------------------------------------------------- */
@@ -264,7 +285,7 @@ void ns1_call(struct ctlserver_client *c, const char *method, const json_t *para
         return;
     }
     const char *dot = strrchr(method, '.');
+    size_t len = dot ? (size_t)(dot - method) : strlen(method);
     ctlserver_error(c, SERVICE_INTERFACE ".InterfaceNotFound",
-                    json_pack("{s:s%}", "interface", method,
-                              dot ? (size_t)(dot - method) : strlen(method)));
+                    json_pack("{s:s%}", "interface", method, len));
 }

@@ -36,8 +36,7 @@ static void no_answer(const struct query *q, int err)
 void query_init(struct query *q, const char *verb, int argc, char **argv, const char *method,
                 bool more)
 {
-    *q = (struct query){
-        .verb = cli_verb_find(verb), .netns = "self", .client = CTLCLIENT_NONE};
+    *q = (struct query){.verb = cli_verb_find(verb), .netns = "self", .client = CTLCLIENT_NONE};
     read_options(q, argc, argv);
     int fd = netns_open(q->netns);
     if (fd < 0)

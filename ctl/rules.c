@@ -62,10 +62,9 @@ static void plan_family(const struct bypass *bypass, uint8_t family, struct rule
         add(plan, s);
     }
     if (family == AF_INET)
-        add(plan, (struct rule){
-                      .priority = RULES_PRIORITY_BYPASS, .family = family, .is_nop = 1});
-    add(plan, (struct rule){
-                  .priority = RULES_PRIORITY_TCP, .table = MIRROR_TABLE, .family = family});
+        add(plan, (struct rule){.priority = RULES_PRIORITY_BYPASS, .family = family, .is_nop = 1});
+    add(plan,
+        (struct rule){.priority = RULES_PRIORITY_TCP, .table = MIRROR_TABLE, .family = family});
 }
 
 /* --- Messages --------------------------------------------------------------- */
@@ -135,8 +134,7 @@ static int on_rule(struct nlmsghdr *nlh, void *arg)
     struct nlattr *tb[FRA_MAX + 1];
     struct fib_rule_hdr *hdr = nlmsg_data(nlh);
 
-    if (nlh->nlmsg_type != RTM_NEWRULE ||
-        nlmsg_parse(nlh, sizeof(*hdr), tb, FRA_MAX, NULL) < 0)
+    if (nlh->nlmsg_type != RTM_NEWRULE || nlmsg_parse(nlh, sizeof(*hdr), tb, FRA_MAX, NULL) < 0)
         return 0;
     if (!tb[FRA_PROTOCOL] || nla_get_u8(tb[FRA_PROTOCOL]) != MIRROR_PROTOCOL)
         return 0;

@@ -14,7 +14,7 @@
 
 struct sockdiag_socket {
     struct tuple tuple;
-    uint8_t family;            /* of the socket: AF_INET6 may talk to an IPv4 address */
+    uint8_t family;             /* of the socket: AF_INET6 may talk to an IPv4 address */
     struct inet_diag_sockid id; /* names this very socket to the kernel */
 };
 

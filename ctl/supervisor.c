@@ -205,8 +205,7 @@ static int load_older(struct supervisor *s)
 
 static bool is_older(const struct supervisor *s, const struct sockdiag_socket *k)
 {
-    return s->older.cnt > 0 &&
-           bsearch(k, s->older.sockets, s->older.cnt, sizeof(*k), compare_id);
+    return s->older.cnt > 0 && bsearch(k, s->older.sockets, s->older.cnt, sizeof(*k), compare_id);
 }
 
 /* What the worker could not end (a RST does not always fit the receiver's

@@ -22,7 +22,8 @@ static void print_members(json_t *object)
     const char *key;
     json_t *value;
 
-    json_object_foreach(object, key, value) {
+    json_object_foreach(object, key, value)
+    {
         if (json_is_object(value))
             print_members(value);
         else
