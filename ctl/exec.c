@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -37,12 +36,17 @@
 #include "base/log.h"
 #include "ctl/daemon.h"
 #include "ctl/dns.h"
+#include "ctl/exec_drain.h"
 #include "ctl/exec_host.h"
 #include "ctl/exec_link.h"
 #include "ctl/netns.h"
+#include "ctl/tundev.h"
 
 #define DAEMON_STOP_MS  3000
 #define JANITOR_WAIT_MS 4000 /* for the supervisor to take leave of its peers */
+#define DRAIN_STEP_MS   20
+#define DRAIN_IDLE_MS   5000  /* without a byte moving */
+#define DRAIN_MAX_MS    60000 /* as long as Linux keeps an orphaned connection, tcp_fin_timeout */
 #define RESOLV_CONF     "/etc/resolv.conf"
 
 const char exec_help[] =
@@ -421,27 +425,12 @@ static int set_up(struct exec *x)
 
 /* --- the command ------------------------------------------------------------------ */
 
-/* When the program is installed set-user-id: the command is the caller's. */
-static int drop_to_caller(void)
-{
-    uid_t uid = getuid();
-    gid_t gid = getgid();
-
-    if (uid == geteuid() && gid == getegid())
-        return 0;
-    if (setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
-        return -errno;
-    return 0;
-}
-
 static int become_command(const struct exec *x, pid_t parent)
 {
     int err = netns_enter(x->netns_fd);
-    if (!err)
-        err = drop_to_caller();
     if (err)
         return err;
-    /* A killed exec takes the command with it. Set after the change of user, which clears it. */
+    /* A killed exec takes the command with it. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
         return -errno;
     if (getppid() != parent)
@@ -511,8 +500,38 @@ static int wait_for_command(struct exec *x)
     return code;
 }
 
+/* --- the end ---------------------------------------------------------------------- */
+
+/* Lets the daemon send what the command wrote before it ended. A signal that
+ * would have ended the command ends this. */
+static void drain(struct exec *x)
+{
+    struct pollfd p = {.fd = x->signal_fd, .events = POLLIN};
+    struct exec_drain d;
+    uint64_t progress = 0;
+    int idle_ms = 0;
+
+    for (int ms = 0; ms < DRAIN_MAX_MS && idle_ms < DRAIN_IDLE_MS; ms += DRAIN_STEP_MS) {
+        if (exec_drain_look(x->netns_fd, x->daemon.pid, &d) < 0 || d.pending_cnt == 0)
+            return;
+        idle_ms = d.progress == progress ? idle_ms + DRAIN_STEP_MS : 0;
+        progress = d.progress;
+        if (poll(&p, 1, DRAIN_STEP_MS) > 0 && pending_end(x))
+            return;
+    }
+    log_info("exec: %zu connections are cut off", d.pending_cnt);
+}
+
 static int run(struct exec *x)
 {
+    if (geteuid() != getuid() || getegid() != getgid()) {
+        complain("must not be installed set-user-id");
+        return EXEC_EXIT_FAILURE;
+    }
+    if (if_nametoindex(TUNDEV_NAME) != 0) {
+        complain("this namespace is attached already; commands in it need no exec");
+        return EXEC_EXIT_FAILURE;
+    }
     if (set_up(x) < 0)
         return EXEC_EXIT_FAILURE;
     int sig = pending_end(x);
@@ -521,7 +540,9 @@ static int run(struct exec *x)
     int err = start_command(x);
     if (err)
         return exit_code_of_exec_error(x, err);
-    return wait_for_command(x);
+    int code = wait_for_command(x);
+    drain(x);
+    return code;
 }
 
 static void take_down(struct exec *x)

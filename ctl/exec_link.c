@@ -4,6 +4,7 @@
 #include "ctl/exec_link.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_addr.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
@@ -13,6 +14,7 @@
 #include <netlink/route/link/veth.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -218,6 +220,21 @@ static int set_up(struct nl_sock *sk, int ifindex)
     return netlink_errno(rtnl_link_change(sk, old, new, 0));
 }
 
+/* Duplicate address detection would keep the link-local addresses, and with them
+ * neighbour discovery, waiting for a second or two. There is nobody to collide with. */
+static void skip_dad(const char *name)
+{
+    char path[80];
+
+    snprintf(path, sizeof(path), "/proc/sys/net/ipv6/conf/%s/accept_dad", name);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t ignored = write(fd, "0", 1);
+    (void)ignored;
+    close(fd);
+}
+
 static size_t family_len(int family)
 {
     return family == AF_INET ? 4 : 16;
@@ -271,6 +288,7 @@ static int configure_host(struct nl_sock *sk, const struct exec_link *l)
 {
     int ifindex;
 
+    skip_dad(l->host_name);
     int err = get_ifindex(sk, l->host_name, &ifindex);
     if (!err)
         err = add_address(sk, ifindex, &l->ipv4, 1);
@@ -286,6 +304,7 @@ static int configure_inside(const struct exec_link *l)
     CLEANUP(sock_free) struct nl_sock *sk = NULL;
     int lo, uplink;
 
+    skip_dad(EXEC_LINK_INSIDE);
     int err = open_route(&sk);
     if (!err)
         err = get_ifindex(sk, "lo", &lo);

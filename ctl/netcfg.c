@@ -4,6 +4,7 @@
 #include "ctl/netcfg.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ struct netcfg {
     struct netwatch watch;
     struct mirror mirror;
     struct bypass bypass;
+    struct sockdiag_list opening; /* SYN sent before we came; until netcfg_list_older() */
     int tun_fd;
     int tun_ifindex;
     char uplink[IFNAMSIZ];
@@ -120,6 +122,43 @@ int netcfg_list_sockets(struct netcfg *n, struct sockdiag_list *ret)
     struct choice c = {.only_tun = true};
 
     return choose(n, &c, ret);
+}
+
+/* A SYN that was sent after the rules were set waits in the TUN device, and may
+ * still be encrypted: only those sent before go on as they began. */
+int netcfg_list_older(struct netcfg *n, struct sockdiag_list *ret)
+{
+    size_t kept = 0;
+
+    int err = netcfg_list_sockets(n, ret);
+    if (err)
+        return err;
+    for (size_t i = 0; i < ret->cnt; i++) {
+        const struct sockdiag_socket *s = &ret->sockets[i];
+
+        if (s->state != TCP_SYN_SENT || sockdiag_has(&n->opening, s))
+            ret->sockets[kept++] = *s;
+    }
+    ret->cnt = kept;
+    sockdiag_sort(ret);
+    sockdiag_done(&n->opening);
+    return 0;
+}
+
+static int note_opening(struct netcfg *n)
+{
+    struct sockdiag_list *l = &n->opening;
+    size_t kept = 0;
+
+    int err = netcfg_list_sockets(n, l);
+    if (err)
+        return err;
+    for (size_t i = 0; i < l->cnt; i++)
+        if (l->sockets[i].state == TCP_SYN_SENT)
+            l->sockets[kept++] = l->sockets[i];
+    l->cnt = kept;
+    sockdiag_sort(l);
+    return 0;
 }
 
 int netcfg_destroy_sockets(struct netcfg *n)
@@ -239,6 +278,7 @@ int netcfg_forget(struct netcfg *n)
 
     netwatch_done(&n->watch);
     mirror_done(&n->mirror);
+    sockdiag_done(&n->opening);
     nl_socket_free(n->rtnl);
     nl_socket_free(n->diag);
     free(n);
@@ -316,6 +356,9 @@ static int configure(struct netcfg *n, char err[NETCFG_ERROR_LEN])
                     n->uplink);
     if (e)
         return fail(err, e, "cannot set routes: %s", strerror(-e));
+    e = note_opening(n);
+    if (e)
+        return fail(err, e, "cannot list sockets: %s", strerror(-e));
     e = rules_sync(n->rtnl, &n->bypass);
     if (e)
         return fail(err, e, "cannot set policy rules: %s", strerror(-e));

@@ -58,6 +58,11 @@ bool netcfg_on_event(struct netcfg *n);
  * Return: 0; -errno. */
 int netcfg_list_sockets(struct netcfg *n, struct sockdiag_list *ret);
 
+/* Of those, sorted, the ones that were under way before netcfg_new() led TCP into
+ * the TUN device. To be called once, before the TUN device is read from.
+ * Return: 0; -errno. */
+int netcfg_list_older(struct netcfg *n, struct sockdiag_list *ret);
+
 /* Aborts every socket whose packets go into the TUN device, or would if it
  * existed. Return: 0; -errno. */
 int netcfg_destroy_sockets(struct netcfg *n);

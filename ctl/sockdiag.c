@@ -8,6 +8,7 @@
 #include <linux/sock_diag.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <netlink/attr.h>
 #include <netlink/msg.h>
@@ -56,6 +57,7 @@ static int on_socket(struct nlmsghdr *nlh, void *arg)
         return 0;
     struct sockdiag_socket s = {
         .family = d->idiag_family,
+        .state = d->idiag_state,
         .id = d->id,
         .tuple =
             {
@@ -120,6 +122,24 @@ void sockdiag_done(struct sockdiag_list *l)
 {
     free(l->sockets);
     *l = (struct sockdiag_list){.cnt = 0};
+}
+
+static int compare_id(const void *a, const void *b)
+{
+    const struct sockdiag_socket *x = a, *y = b;
+
+    return memcmp(&x->id, &y->id, sizeof(x->id));
+}
+
+void sockdiag_sort(struct sockdiag_list *l)
+{
+    if (l->cnt > 0)
+        qsort(l->sockets, l->cnt, sizeof(l->sockets[0]), compare_id);
+}
+
+bool sockdiag_has(const struct sockdiag_list *l, const struct sockdiag_socket *s)
+{
+    return l->cnt > 0 && bsearch(s, l->sockets, l->cnt, sizeof(*s), compare_id);
 }
 
 int sockdiag_destroy(struct nl_sock *diag, const struct sockdiag_list *l)

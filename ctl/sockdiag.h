@@ -15,6 +15,7 @@
 struct sockdiag_socket {
     struct tuple tuple;
     uint8_t family;             /* of the socket: AF_INET6 may talk to an IPv4 address */
+    uint8_t state;              /* TCP_ESTABLISHED and the like */
     struct inet_diag_sockid id; /* names this very socket to the kernel */
 };
 
@@ -32,6 +33,12 @@ typedef bool (*sockdiag_filter_fn)(const struct tuple *tuple, const void *arg);
 int sockdiag_load(struct nl_sock *diag, sockdiag_filter_fn filter, const void *arg,
                   struct sockdiag_list *ret);
 void sockdiag_done(struct sockdiag_list *l);
+
+/* Order by the kernel's names of the sockets, for sockdiag_has(). */
+void sockdiag_sort(struct sockdiag_list *l);
+
+/* Is that very socket in the list, which is sorted? */
+bool sockdiag_has(const struct sockdiag_list *l, const struct sockdiag_socket *s);
 
 /* Aborts every socket of the list: its program sees ECONNABORTED and the kernel
  * sends a RST. Sockets that have gone meanwhile are no error.

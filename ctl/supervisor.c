@@ -32,13 +32,14 @@
 #define DEATHS_MS      5000
 #define BACKOFF_MIN_MS 200
 #define BACKOFF_MAX_MS 10000
+#define NEWS_REST      10
 #define WAITERS_MAX    8 /* clients whose Down is not answered yet */
 
 struct supervisor {
     const struct daemon_options *opts;
     struct netcfg *cfg;
     struct ctlsock doors;
-    struct sockdiag_list older; /* connections that were there first; not ours to reset */
+    struct sockdiag_list older; /* connections that were there first; sorted */
     ino_t netns_inode;
     pid_t pid; /* our own */
     int signal_fd;
@@ -53,6 +54,7 @@ struct supervisor {
     unsigned deaths;
     int backoff_ms;
     int64_t start_at_ms; /* of the next worker; 0: there is one */
+    int64_t news_at_ms;  /* not before then, see on_news(); 0: at once */
 
     int64_t give_up_ms; /* not ready by then; 0: is ready */
     bool end;           /* told to */
@@ -187,27 +189,6 @@ static bool end_worker(struct supervisor *s)
 
 /* --- Sockets ---------------------------------------------------------------- */
 
-static int compare_id(const void *a, const void *b)
-{
-    const struct sockdiag_socket *x = a, *y = b;
-
-    return memcmp(&x->id, &y->id, sizeof(x->id));
-}
-
-static int load_older(struct supervisor *s)
-{
-    int err = netcfg_list_sockets(s->cfg, &s->older);
-
-    if (!err && s->older.cnt > 0)
-        qsort(s->older.sockets, s->older.cnt, sizeof(s->older.sockets[0]), compare_id);
-    return err;
-}
-
-static bool is_older(const struct supervisor *s, const struct sockdiag_socket *k)
-{
-    return s->older.cnt > 0 && bsearch(k, s->older.sockets, s->older.cnt, sizeof(*k), compare_id);
-}
-
 /* What the worker could not end (a RST does not always fit the receiver's
  * window) must not go on past us; connections older than us do. */
 static void reset_all_but_older(struct supervisor *s)
@@ -221,7 +202,7 @@ static void reset_all_but_older(struct supervisor *s)
         return;
     }
     for (size_t i = 0; i < all.cnt; i++)
-        if (!is_older(s, &all.sockets[i]))
+        if (!sockdiag_has(&s->older, &all.sockets[i]))
             all.sockets[kept++] = all.sockets[i];
     all.cnt = kept;
     err = netcfg_destroy_list(s->cfg, &all);
@@ -391,9 +372,16 @@ static void on_signal(struct supervisor *s)
         fail(s, -EINTR, "interrupted");
 }
 
+/* A table of many routes that change all the time must not take the machine: the
+ * next look waits NEWS_REST times as long as this one took. */
 static void on_news(struct supervisor *s)
 {
-    if (!netcfg_on_event(s->cfg))
+    int64_t start = now_ms();
+    bool replaced = netcfg_on_event(s->cfg);
+    int64_t took = now_ms() - start;
+
+    s->news_at_ms = took > 0 ? start + took * (1 + NEWS_REST) : 0;
+    if (!replaced)
         return;
     log_warn("%s is another device now; starting a new worker", netcfg_uplink(s->cfg));
     end_worker(s);
@@ -402,11 +390,15 @@ static void on_news(struct supervisor *s)
 
 static int next_timeout(const struct supervisor *s)
 {
-    int64_t at = s->give_up_ms ? s->give_up_ms : s->start_at_ms;
+    const int64_t times[] = {s->give_up_ms, s->start_at_ms, s->news_at_ms};
+    int64_t first = 0;
 
-    if (!at)
+    for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
+        if (times[i] && (!first || times[i] < first))
+            first = times[i];
+    if (!first)
         return -1;
-    int64_t left = at - now_ms();
+    int64_t left = first - now_ms();
     return left > 0 ? (int)left : 0;
 }
 
@@ -420,6 +412,8 @@ static void on_time(struct supervisor *s)
     }
     if (s->start_at_ms && now >= s->start_at_ms)
         next_worker(s);
+    if (s->news_at_ms && now >= s->news_at_ms)
+        s->news_at_ms = 0;
 }
 
 static void loop(struct supervisor *s)
@@ -429,7 +423,7 @@ static void loop(struct supervisor *s)
             {.fd = s->worker_pidfd, .events = POLLIN},
             {.fd = s->channel, .events = POLLIN},
             {.fd = s->signal_fd, .events = POLLIN},
-            {.fd = netcfg_event_fd(s->cfg), .events = POLLIN},
+            {.fd = s->news_at_ms ? -1 : netcfg_event_fd(s->cfg), .events = POLLIN},
         };
 
         if (poll(p, sizeof(p) / sizeof(p[0]), next_timeout(s)) < 0)
@@ -497,7 +491,7 @@ static int start(struct supervisor *s)
     err = netcfg_new(s->opts->uplink, &s->opts->bypass, &s->cfg, text);
     if (err)
         return fail(s, err, "%s", text);
-    err = load_older(s);
+    err = netcfg_list_older(s->cfg, &s->older);
     if (err)
         return fail(s, err, "cannot list sockets: %s", strerror(-err));
     ctlsock_listen(&s->doors, s->netns_inode);
