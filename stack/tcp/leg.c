@@ -32,8 +32,6 @@
 
 #define MSS_MIN_LEN 88
 
-#define INITIAL_WINDOW_SEGMENTS 10u /* RFC 6928 */
-
 /* Largest slice for tcp_write(), whose length is 16 bits. */
 #define WRITE_MAX_LEN 65535u
 
@@ -371,7 +369,7 @@ static void on_handshake_done(struct leg *leg)
         pcb->cwnd = TCP_SND_BUF;
         pcb->ssthresh = TCP_SND_BUF;
     } else {
-        pcb->cwnd = INITIAL_WINDOW_SEGMENTS * (tcpwnd_size_t)pcb->mss;
+        recovery_start(leg);
     }
 }
 
@@ -401,20 +399,61 @@ static void collect_timewait(struct leg *leg)
     note(leg, LEG_EV_CLOSED);
 }
 
+/* Data beyond this is cut off: the edge of the window, or a FIN that waits out of order. */
+static uint32_t data_limit(const struct tcp_pcb *pcb)
+{
+    const struct tcp_seg *last = pcb->ooseq;
+
+    while (last && last->next)
+        last = last->next;
+    if (last && TCPH_FLAGS(last->tcphdr) & TCP_FIN)
+        return last->tcphdr->seqno + last->len;
+    return pcb->rcv_nxt + pcb->rcv_wnd;
+}
+
 /* What lies beyond the window is cut off here: lwIP forgets to for the first segment
- * that it keeps out of order, and asserts later that it did. */
+ * that it keeps out of order, forgets the FIN's own number, and asserts later that it
+ * did not. */
 static void trim_to_window(const struct tcp_pcb *pcb, struct packet *packet)
 {
     uint32_t edge = pcb->rcv_nxt + pcb->rcv_wnd;
-    int64_t beyond = (int32_t)(packet->seq - edge) + (int64_t)packet->data_len;
+    int64_t beyond;
 
-    if (pcb->state < ESTABLISHED || beyond <= 0)
+    if (pcb->state < SYN_RCVD)
         return;
-    size_t cut = (size_t)LWIP_MIN(beyond, (int64_t)packet->data_len);
-    packet->data_len -= cut;
-    packet->len -= cut;
-    packet->flags &= (uint8_t)~PACKET_FIN;
-    packet->tcp[13] &= (uint8_t)~PACKET_FIN;
+    beyond = (int32_t)(packet->seq - data_limit(pcb)) + (int64_t)packet->data_len;
+    if (beyond > 0) {
+        size_t cut = (size_t)LWIP_MIN(beyond, (int64_t)packet->data_len);
+        packet->data_len -= cut;
+        packet->len -= cut;
+    }
+    if (beyond > 0 || (int32_t)(packet->seq + packet->data_len - edge) >= 0) {
+        packet->flags &= (uint8_t)~PACKET_FIN;
+        packet->tcp[13] &= (uint8_t)~PACKET_FIN;
+    }
+}
+
+/* MSS, window scale and SACK-permitted are agreed with the first SYN (RFC 9293 3.2, RFC
+ * 7323 2.2). lwIP takes them from any segment, and asserts that what is queued is no
+ * larger than the MSS. */
+static void hide_syn_options(const struct tcp_pcb *pcb, const struct packet *packet)
+{
+    uint8_t *opt = packet->tcp + TCP_HLEN, *end = opt + packet->options_len;
+    bool answers_syn = pcb->state == SYN_SENT && packet->ack == pcb->lastack + 1 &&
+                       (packet->flags & (PACKET_SYN | PACKET_ACK)) == (PACKET_SYN | PACKET_ACK);
+
+    while (!answers_syn && end - opt >= 2 && *opt != LWIP_TCP_OPT_EOL) {
+        if (*opt == LWIP_TCP_OPT_NOP) {
+            opt++;
+            continue;
+        }
+        uint8_t kind = opt[0], len = opt[1];
+        if (len < 2 || len > end - opt)
+            return;
+        if (kind == LWIP_TCP_OPT_MSS || kind == LWIP_TCP_OPT_WS || kind == LWIP_TCP_OPT_SACK_PERM)
+            memset(opt, LWIP_TCP_OPT_NOP, len);
+        opt += len;
+    }
 }
 
 /* lwIP acknowledges every second segment at once, and we are fed super-segments by
@@ -425,19 +464,6 @@ static bool put_off_ack(struct tcp_pcb *pcb)
 
     tcp_clear_flags(pcb, TF_ACK_DELAY);
     return owed;
-}
-
-/* RFC 3465 limits growth to two segments per ACK, which assumes an ACK for every
- * second segment. Ours and Linux's acknowledge far more at once. */
-static void grow_cwnd(struct leg *leg, uint32_t una_before)
-{
-    struct tcp_pcb *pcb = leg->pcb;
-    uint32_t acked = pcb->lastack - una_before;
-
-    if (leg->side == SIDE_INNER || pcb->flags & (TF_RTO | TF_INFR) || pcb->cwnd >= pcb->ssthresh ||
-        acked <= 2u * pcb->mss || acked > pcb->cwnd)
-        return;
-    pcb->cwnd += acked - 2u * pcb->mss;
 }
 
 /* The pointer names the byte behind the urgent one: as Linux, and RFC 6093, have it. */
@@ -457,8 +483,11 @@ void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
     bool was_established = leg->established;
     bool ack_owed = put_off_ack(leg->pcb);
     uint32_t una_before = leg->pcb->lastack;
+    uint32_t flight_before = leg->pcb->snd_nxt - una_before;
 
+    recovery_before_input(leg, packet);
     trim_to_window(leg->pcb, packet);
+    hide_syn_options(leg->pcb, packet);
     note_urgent(leg, packet);
     tcp_active_pcbs = leg->pcb;
     feed(leg->side, buf, packet);
@@ -467,10 +496,13 @@ void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
         collect_timewait(leg);
     if (!leg->pcb)
         return;
+    /* All that a zero window held back was acknowledged, and lwIP asserts that it was not. */
+    if (!leg->pcb->unsent)
+        leg->pcb->persist_backoff = 0;
     if (leg->established && !was_established)
         on_handshake_done(leg);
     else if (was_established)
-        grow_cwnd(leg, una_before);
+        recovery_after_input(leg, una_before, flight_before);
     if (ack_owed)
         tcp_set_flags(leg->pcb, TF_ACK_DELAY);
     if (ack_owed || packet->data_len >= 2u * leg->wire_mss)
@@ -607,6 +639,7 @@ void leg_output(struct leg *leg)
     if ((leg->ack_due && leg->pcb->flags & TF_ACK_DELAY) || window_update_is_due(leg))
         tcp_ack_now(leg->pcb);
     leg->ack_due = false;
+    recovery_on_output(leg);
     tcp_output(leg->pcb);
     leg_update_hot(leg);
 }

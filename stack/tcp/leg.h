@@ -24,6 +24,7 @@
 #include "base/siphash.h"
 #include "base/tuple.h"
 #include "tcp/packet.h"
+#include "tcp/recovery.h"
 
 struct pbuf;
 struct tcp_pcb;
@@ -81,6 +82,8 @@ struct leg {
     struct leg_tx *tx; /* ring: written, not yet acknowledged */
     uint32_t tx_head, tx_cnt, tx_cap;
     size_t tx_len;
+
+    struct recovery recovery; /* SIDE_OUTER only */
 
     struct leg *hot_next, **hot_link; /* list of the legs that have timers running */
 };

@@ -25,7 +25,10 @@
 #define TCP_LEN         20
 #define TCP_HDR_MAX_LEN 60
 #define TCPOPT_NOP      1
-#define INLINE_MAX_LEN  64 /* zero-window probes carry their byte beside the header */
+/* Zero-window probes carry their byte beside the header, and are freed as soon as
+ * output_segment() returns. So do the parts of a segment split for a small window,
+ * which stay. */
+#define INLINE_MAX_LEN  64
 
 struct batch {
     bool pending; /* there is a packet */
@@ -188,9 +191,7 @@ static bool add_payload(struct batch *b, const struct pbuf *p, size_t skip, size
         max_len -= len;
         if (b->iov_cnt == IOV_MAX_CNT)
             return false;
-        if (q == p) {
-            /* beside the header: freed as soon as we return */
-            assert(len <= INLINE_MAX_LEN);
+        if (q == p && len <= INLINE_MAX_LEN) {
             memcpy(b->inlined, data, len);
             data = b->inlined;
         }
@@ -232,7 +233,7 @@ static bool extends_batch(const struct batch *b, const struct leg *leg, const ui
            ntohl(seq) == b->next_seq && tcp_len == TCP_LEN && b->hdr_len - b->ip_len == TCP_LEN &&
            (have[13] & ~PACKET_PSH) == PACKET_ACK &&
            (tcp[13] & ~(PACKET_PSH | PACKET_FIN)) == PACKET_ACK && leg->ack_option.len == 0 &&
-           !is_urgent(leg, ntohl(seq)) &&
+           !is_urgent(leg, ntohl(seq)) && p->len == tcp_len /* one batch inlines once */ &&
            b->hdr_len + b->data_len + data_len <= PACKET_MAX_LEN &&
            b->iov_cnt + pbuf_cnt(p) <= IOV_MAX_CNT;
 }

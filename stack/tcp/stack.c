@@ -126,6 +126,7 @@ void stack_tick(uint64_t now_ms)
     unlink_hot();
     for (struct leg *leg = stack.hot; leg; leg = next) {
         next = leg->hot_next;
+        recovery_on_tick(leg);
         leg_update_hot(leg);
     }
     timewait_tick(now_ms);
