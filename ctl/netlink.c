@@ -120,7 +120,10 @@ int netlink_talk(struct nl_sock *sk, struct nl_msg *msg, netlink_fn fn, void *ar
     int nle = nl_send_auto(sk, msg);
     if (nle < 0)
         return netlink_errno(nle);
-    struct nl_cb *cb = nl_cb_clone(nl_socket_get_cb(sk));
+    struct nl_cb *own = nl_socket_get_cb(sk); /* one more reference */
+    struct nl_cb *cb = nl_cb_clone(own);
+
+    nl_cb_put(own);
     if (!cb)
         return -ENOMEM;
     int err = receive(sk, cb, &t);
