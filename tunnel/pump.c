@@ -58,32 +58,56 @@ static size_t gather(const struct leg *leg, struct iovec *iov, size_t *ret_cnt, 
     return len;
 }
 
+/* The application's urgent mark (RFC 8548 3.7), once it is near enough for the field. */
+static bool urgent_mark(const struct leg *inner, uint16_t *ret_off)
+{
+    uint32_t off;
+
+    if (!leg_has_urgent(inner, &off) || off > UINT16_MAX)
+        return false;
+    *ret_off = (uint16_t)off;
+    return true;
+}
+
+/* One frame of at most max bytes, given to the outer leg. */
+static enum tcns_err seal_one(struct flow *f, size_t max)
+{
+    struct leg *inner = &f->legs[SIDE_INNER], *outer = &f->legs[SIDE_OUTER];
+    struct iovec iov[CHUNK_MAX_CNT];
+    size_t iov_cnt;
+    uint16_t urgent_off = 0;
+    unsigned flags = urgent_mark(inner, &urgent_off) ? SESSION_SEAL_URGENT : 0;
+    size_t len = gather(inner, iov, &iov_cnt, flags ? max - SESSION_FRAME_URGENT_LEN : max);
+    struct buf *frame;
+
+    if (f->fin_in[SIDE_INNER] && len == inner->rx_len)
+        flags |= SESSION_SEAL_FIN;
+    enum tcns_err err = session_seal(f->session, iov, iov_cnt, flags, urgent_off, &frame);
+    if (err == TCNS_OK)
+        err = write_buf(f, SIDE_OUTER, frame);
+    if (err != TCNS_OK)
+        return err;
+    leg_consume(inner, len);
+    f->bytes_in[SIDE_INNER] += len;
+    if (flags & SESSION_SEAL_FIN)
+        leg_shutdown(outer);
+    return TCNS_OK;
+}
+
 static enum tcns_err seal_up(struct flow *f)
 {
     struct leg *inner = &f->legs[SIDE_INNER], *outer = &f->legs[SIDE_OUTER];
 
     while (!outer->fin_sent && (inner->rx_len > 0 || f->fin_in[SIDE_INNER])) {
-        struct iovec iov[CHUNK_MAX_CNT];
-        size_t iov_cnt, room = leg_room(outer);
+        size_t room = leg_room(outer);
         if (room < FRAME_ROOM_MIN_LEN)
             return TCNS_OK;
         size_t max = frame_data_max(outer);
         if (max > room - SESSION_FRAME_OVERHEAD_LEN)
             max = room - SESSION_FRAME_OVERHEAD_LEN;
-        size_t len = gather(inner, iov, &iov_cnt, max);
-        bool fin = f->fin_in[SIDE_INNER] && len == inner->rx_len;
-
-        struct buf *frame;
-        enum tcns_err err =
-            session_seal(f->session, iov, iov_cnt, fin ? SESSION_SEAL_FIN : 0, &frame);
-        if (err == TCNS_OK)
-            err = write_buf(f, SIDE_OUTER, frame);
+        enum tcns_err err = seal_one(f, max);
         if (err != TCNS_OK)
             return err;
-        leg_consume(inner, len);
-        f->bytes_in[SIDE_INNER] += len;
-        if (fin)
-            leg_shutdown(outer);
     }
     return TCNS_OK;
 }
@@ -120,6 +144,14 @@ static enum tcns_err take_opened(struct flow *f, struct session_rx *rx)
 
     if (rx->output)
         err = send_output(f);
+    if (rx->opened) {
+        /* RFC 8548 3.3: the packet with the last byte of Init2 has PSH set. Frames that
+         * shared a super-segment with it would keep PSH for its last packet. */
+        leg_output(&f->legs[SIDE_OUTER]);
+        stack_flush();
+    }
+    if (rx->urgent)
+        leg_set_urgent(inner, rx->urgent_off); /* counts from data, so before it is written */
     if (rx->data && err == TCNS_OK) {
         f->bytes_in[SIDE_OUTER] += rx->data->len;
         err = write_buf(f, SIDE_INNER, rx->data);

@@ -11,7 +11,7 @@
 #include "tcpcrypt/wire.h"
 
 #define FLAGS_LEN  1
-#define URGENT_LEN 2
+#define URGENT_LEN SESSION_FRAME_URGENT_LEN
 
 static_assert(FLAGS_LEN + SESSION_FRAME_DATA_MAX_LEN + AEAD_TAG_LEN == FRAME_CLEN_MAX,
               "RFC 8548 4.2: clen is 16 bits");

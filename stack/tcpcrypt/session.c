@@ -364,11 +364,10 @@ bool session_is_open(const struct session *s)
 
 /* --- Stream out ------------------------------------------------------------- */
 
-static enum tcns_err seal(struct session *s, uint8_t flags, const struct iovec *iov, size_t iov_cnt,
-                          struct buf **ret)
+static enum tcns_err seal(struct session *s, struct frame_head head, const struct iovec *iov,
+                          size_t iov_cnt, struct buf **ret)
 {
     struct rekey rekey = s->rekey;
-    struct frame_head head = {.flags = flags};
     enum tcns_err e;
 
     if (s->key_frame_cnt >= FRAMES_PER_KEY_MAX && !rekey_is_owed(&rekey))
@@ -382,19 +381,25 @@ static enum tcns_err seal(struct session *s, uint8_t flags, const struct iovec *
         return e;
     s->key_frame_cnt = head.control & FRAME_CONTROL_REKEY ? 1 : s->key_frame_cnt + 1;
     s->rekey = rekey;
-    s->fin_sent = flags & FRAME_FLAG_FIN;
+    s->fin_sent = head.flags & FRAME_FLAG_FIN;
     return TCNS_OK;
 }
 
 enum tcns_err session_seal(struct session *s, const struct iovec *iov, size_t iov_cnt,
-                           unsigned flags, struct buf **ret)
+                           unsigned flags, uint16_t urgent_off, struct buf **ret)
 {
-    bool is_fin = flags & SESSION_SEAL_FIN;
+    struct frame_head head = {0};
 
     /* Our Init message must be on its way first: frame offsets count from behind it. */
     if (s->state != STATE_OPEN || s->fin_sent || s->init_out)
         return TCNS_ERR_STATE;
-    return seal(s, is_fin ? FRAME_FLAG_FIN : 0, iov, iov_cnt, ret);
+    if (flags & SESSION_SEAL_FIN)
+        head.flags |= FRAME_FLAG_FIN;
+    if (flags & SESSION_SEAL_URGENT) {
+        head.flags |= FRAME_FLAG_URG;
+        head.urgent = urgent_off;
+    }
+    return seal(s, head, iov, iov_cnt, ret);
 }
 
 static bool has_output(const struct session *s)
@@ -409,7 +414,7 @@ enum tcns_err session_output(struct session *s, struct buf **ret)
     *ret = s->init_out;
     s->init_out = NULL;
     if (!*ret && has_output(s))
-        return seal(s, 0, NULL, 0, ret);
+        return seal(s, (struct frame_head){0}, NULL, 0, ret);
     return TCNS_OK;
 }
 

@@ -47,6 +47,8 @@
 #define SESSION_FRAME_DATA_MAX_LEN (65535 - 16 - 1)
 /* What sealing adds to application bytes: control, clen, flags, tag. */
 #define SESSION_FRAME_OVERHEAD_LEN (1 + 2 + 1 + 16)
+/* What an urgent mark adds to that. */
+#define SESSION_FRAME_URGENT_LEN 2
 
 enum session_role { SESSION_ROLE_A, SESSION_ROLE_B };
 
@@ -187,15 +189,18 @@ enum tcns_err session_output(struct session *s, struct buf **ret) MUST_CHECK;
  * is called first. No-op while an earlier rekeying is unanswered. Return: OK or STATE. */
 enum tcns_err session_rekey(struct session *s) MUST_CHECK;
 
-#define SESSION_SEAL_FIN 0x01u /* last frame of this direction, RFC 8548 3.7 */
+#define SESSION_SEAL_FIN    0x01u /* last frame of this direction, RFC 8548 3.7 */
+#define SESSION_SEAL_URGENT 0x02u /* urgent_off means something, RFC 8548 3.7 */
 
-/* Makes one frame of the bytes in iov[0..iov_cnt), at most
- * SESSION_FRAME_DATA_MAX_LEN, which may be none when flags has SESSION_SEAL_FIN.
+/* Makes one frame of the bytes in iov[0..iov_cnt), which may be none, and at most
+ * SESSION_FRAME_DATA_MAX_LEN, or SESSION_FRAME_URGENT_LEN fewer with an urgent mark.
+ * urgent_off names the last urgent byte, counted from the frame's first byte of data; it
+ * may lie beyond the frame (interpretation I07). Ignored without SESSION_SEAL_URGENT.
  * Caller owns *ret. Errors: STATE before the keys or after the final frame,
  * TOO_LARGE, NO_MEMORY, CRYPTO; *ret is then untouched. STATE also while an Init message
  * waits in session_output(). */
 enum tcns_err session_seal(struct session *s, const struct iovec *iov, size_t iov_cnt,
-                           unsigned flags, struct buf **ret) MUST_CHECK;
+                           unsigned flags, uint16_t urgent_off, struct buf **ret) MUST_CHECK;
 
 struct session_rx {
     struct buf *data; /* application bytes (off, len); NULL when none; caller owns */

@@ -86,7 +86,7 @@ static void seal(struct world *w, struct fuzz_input *in, unsigned flags)
     uint8_t *data = fuzz_bytes(in, max, &len);
     struct iovec iov[2] = {{data, len / 2}, {data + len / 2, len - len / 2}};
     struct buf *b = NULL;
-    enum tcns_err e = session_seal(w->client, iov, 2, flags, &b);
+    enum tcns_err e = session_seal(w->client, iov, 2, flags, 0, &b);
 
     FUZZ_CHECK(e == TCNS_OK || e == TCNS_ERR_STATE);
     if (e == TCNS_OK) {

@@ -71,11 +71,11 @@ static void check_end(struct session *s, enum tcns_err e)
         FUZZ_CHECK(session_output(s, &b) == TCNS_OK);
         FUZZ_CHECK(b && b->len > 0);
         buf_unref(b);
-        FUZZ_CHECK(session_seal(s, NULL, 0, SESSION_SEAL_FIN, &b) == TCNS_OK);
+        FUZZ_CHECK(session_seal(s, NULL, 0, SESSION_SEAL_FIN, 0, &b) == TCNS_OK);
         buf_unref(b);
     } else if (e != TCNS_ERR_AGAIN) {
         FUZZ_CHECK(err_class(e) == ERR_CLASS_PEER);
-        FUZZ_CHECK(session_seal(s, NULL, 0, SESSION_SEAL_FIN, &b) == TCNS_ERR_STATE);
+        FUZZ_CHECK(session_seal(s, NULL, 0, SESSION_SEAL_FIN, 0, &b) == TCNS_ERR_STATE);
         FUZZ_CHECK(session_output(s, &b) == e);
     }
     FUZZ_CHECK(session_on_fin(s) != TCNS_OK);

@@ -62,7 +62,7 @@ void pair_seal(struct session *s, const void *data, size_t len, unsigned flags, 
     struct iovec iov = {(void *)(uintptr_t)data, len};
     struct buf *b = NULL;
 
-    assert_int_equal(session_seal(s, &iov, len > 0, flags, &b), TCNS_OK);
+    assert_int_equal(session_seal(s, &iov, len > 0, flags, 0, &b), TCNS_OK);
     assert_int_equal(b->len, len + SESSION_FRAME_OVERHEAD_LEN);
     assert_true(b->len <= sizeof(w->bytes) - w->len);
     memcpy(w->bytes + w->len, buf_data(b), b->len);

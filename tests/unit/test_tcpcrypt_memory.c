@@ -40,10 +40,10 @@ static enum tcns_err send_text(struct session *from, struct session *to)
     struct buf *b = NULL;
     struct session_rx rx = {0};
     size_t used;
-    enum tcns_err e = session_seal(from, &iov, 1, 0, &b);
+    enum tcns_err e = session_seal(from, &iov, 1, 0, 0, &b);
 
     if (e == TCNS_ERR_NO_MEMORY) /* nothing happened: once more */
-        e = session_seal(from, &iov, 1, 0, &b);
+        e = session_seal(from, &iov, 1, 0, 0, &b);
     if (e == TCNS_OK)
         e = session_open(to, buf_data(b), b->len, &used, &rx);
     buf_unref(b);

@@ -138,7 +138,7 @@ static void test_seal_gathers(void **state)
             iov[cnt].iov_len = len = sizeof(data) - pos;
     }
     pair_open(&pair);
-    assert_int_equal(session_seal(pair.client, iov, cnt, 0, &b), TCNS_OK);
+    assert_int_equal(session_seal(pair.client, iov, cnt, 0, 0, &b), TCNS_OK);
     memcpy(to_server.bytes, buf_data(b), b->len);
     to_server.len = b->len;
     buf_unref(b);
@@ -207,8 +207,8 @@ static void test_fin(void **state)
 
     pair_open(&pair);
     pair_seal(pair.client, "bye", 3, SESSION_SEAL_FIN, &to_server);
-    assert_int_equal(session_seal(pair.client, NULL, 0, 0, &b), TCNS_ERR_STATE);
-    assert_int_equal(session_seal(pair.client, NULL, 0, SESSION_SEAL_FIN, &b), TCNS_ERR_STATE);
+    assert_int_equal(session_seal(pair.client, NULL, 0, 0, 0, &b), TCNS_ERR_STATE);
+    assert_int_equal(session_seal(pair.client, NULL, 0, SESSION_SEAL_FIN, 0, &b), TCNS_ERR_STATE);
     assert_int_equal(session_rekey(pair.client), TCNS_ERR_STATE);
     pair_deliver(pair.server, &to_server, &got);
     assert_true(got.fin);
@@ -285,7 +285,7 @@ static void check_plain(struct session *s, enum session_reason reason)
     assert_false(session_is_enabled(s) || session_is_open(s));
     assert_int_equal(session_output(s, &b), TCNS_OK);
     assert_null(b);
-    assert_int_equal(session_seal(s, NULL, 0, SESSION_SEAL_FIN, &b), TCNS_ERR_STATE);
+    assert_int_equal(session_seal(s, NULL, 0, SESSION_SEAL_FIN, 0, &b), TCNS_ERR_STATE);
     assert_int_equal(session_open(s, (const uint8_t *)"x", 1, &used, &rx), TCNS_ERR_STATE);
     assert_int_equal(session_on_fin(s), TCNS_ERR_STATE);
     assert_int_equal(session_rekey(s), TCNS_ERR_STATE);
@@ -739,17 +739,76 @@ static void test_rekey_by_itself(void **state)
 
     pair_open(&pair);
     for (uint32_t i = 0; i < 1u << 22; i++) {
-        assert_int_equal(session_seal(pair.client, NULL, 0, 0, &b), TCNS_OK);
+        assert_int_equal(session_seal(pair.client, NULL, 0, 0, 0, &b), TCNS_OK);
         control |= b->bytes[0];
         buf_unref(b);
     }
     assert_int_equal(control, 0);
-    assert_int_equal(session_seal(pair.client, NULL, 0, 0, &b), TCNS_OK);
+    assert_int_equal(session_seal(pair.client, NULL, 0, 0, 0, &b), TCNS_OK);
     assert_int_equal(b->bytes[0], 0x01);
     buf_unref(b);
-    assert_int_equal(session_seal(pair.client, NULL, 0, 0, &b), TCNS_OK);
+    assert_int_equal(session_seal(pair.client, NULL, 0, 0, 0, &b), TCNS_OK);
     assert_int_equal(b->bytes[0], 0x00);
     buf_unref(b);
+}
+
+/* --- Urgent data: RFC 8548 3.7, interpretation I07 ----------------------------------- */
+
+/* One frame from client to server. */
+static void send_urgent(size_t len, unsigned flags, uint16_t off, struct session_rx *rx)
+{
+    static uint8_t data[SESSION_FRAME_DATA_MAX_LEN];
+    struct iovec iov = {data, len};
+    struct buf *b;
+    size_t used;
+
+    fill(data, len);
+    assert_int_equal(session_seal(pair.client, &iov, 1, flags, off, &b), TCNS_OK);
+    assert_int_equal(b->len, len + SESSION_FRAME_OVERHEAD_LEN +
+                                 (flags & SESSION_SEAL_URGENT ? SESSION_FRAME_URGENT_LEN : 0));
+    assert_int_equal(session_open(pair.server, buf_data(b), b->len, &used, rx), TCNS_OK);
+    buf_unref(b);
+    assert_int_equal(rx->data ? rx->data->len : 0, len);
+    if (rx->data)
+        assert_memory_equal(buf_data(rx->data), data, len);
+    buf_unref(rx->data);
+}
+
+static void test_urgent_mark_is_carried(void **state)
+{
+    static const struct {
+        size_t len;
+        uint16_t off;
+    } marks[] = {{1, 0}, {10, 9}, {10, 10}, {10, 65535}, {0, 0}, {0, 65535}, {65516, 65515}};
+    struct session_rx rx;
+
+    pair_open(&pair);
+    for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+        send_urgent(marks[i].len, SESSION_SEAL_URGENT, marks[i].off, &rx);
+        assert_true(rx.urgent);
+        assert_int_equal(rx.urgent_off, marks[i].off);
+        send_urgent(5, 0, 3, &rx); /* without the flag the offset means nothing */
+        assert_false(rx.urgent);
+        assert_int_equal(rx.urgent_off, 0);
+    }
+    send_urgent(4, SESSION_SEAL_URGENT | SESSION_SEAL_FIN, 3, &rx);
+    assert_true(rx.urgent && rx.fin);
+}
+
+static void test_urgent_mark_takes_room(void **state)
+{
+    static uint8_t data[SESSION_FRAME_DATA_MAX_LEN];
+    struct iovec iov = {data, SESSION_FRAME_DATA_MAX_LEN - SESSION_FRAME_URGENT_LEN + 1};
+    struct session_rx rx;
+    struct buf *b = NULL;
+
+    pair_open(&pair);
+    assert_int_equal(session_seal(pair.client, &iov, 1, SESSION_SEAL_URGENT, 0, &b),
+                     TCNS_ERR_TOO_LARGE);
+    assert_null(b);
+    send_urgent(iov.iov_len - 1, SESSION_SEAL_URGENT, 7, &rx);
+    assert_int_equal(rx.urgent_off, 7);
+    send_urgent(SESSION_FRAME_DATA_MAX_LEN, 0, 0, &rx);
 }
 
 /* --- Calls that do not fit the state -------------------------------------------------- */
@@ -765,20 +824,20 @@ static void test_calls_out_of_order(void **state)
     assert_int_equal(session_open(pair.client, (const uint8_t *)"x", 1, &used, &rx),
                      TCNS_ERR_STATE);
     assert_int_equal(used, 0);
-    assert_int_equal(session_seal(pair.client, &iov, 1, 0, &b), TCNS_ERR_STATE);
+    assert_int_equal(session_seal(pair.client, &iov, 1, 0, 0, &b), TCNS_ERR_STATE);
     assert_int_equal(session_on_fin(pair.client), TCNS_ERR_STATE);
     assert_int_equal(session_output(pair.client, &b), TCNS_OK);
     assert_null(b);
     pair_options(&pair);
-    assert_int_equal(session_seal(pair.client, &iov, 1, 0, &b), TCNS_ERR_STATE);
+    assert_int_equal(session_seal(pair.client, &iov, 1, 0, 0, &b), TCNS_ERR_STATE);
     assert_int_equal(session_rekey(pair.client), TCNS_ERR_STATE);
     pair_output(pair.client, &to_server);
     pair_deliver(pair.server, &to_server, &got);
     /* Init2 is not out yet: a frame must not overtake it */
-    assert_int_equal(session_seal(pair.server, &iov, 1, 0, &b), TCNS_ERR_STATE);
+    assert_int_equal(session_seal(pair.server, &iov, 1, 0, 0, &b), TCNS_ERR_STATE);
     assert_null(b);
     pair_output(pair.server, &to_client);
-    assert_int_equal(session_seal(pair.server, &iov, 1, 0, &b), TCNS_OK);
+    assert_int_equal(session_seal(pair.server, &iov, 1, 0, 0, &b), TCNS_OK);
     buf_unref(b);
 }
 
@@ -848,6 +907,8 @@ int main(void)
         T(test_crossed_rekeys),
         T(test_rekey_after_fin),
         T(test_rekey_by_itself),
+        T(test_urgent_mark_is_carried),
+        T(test_urgent_mark_takes_room),
         T(test_calls_out_of_order),
         T(test_empty_input),
         T(test_free_in_any_state),
