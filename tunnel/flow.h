@@ -33,6 +33,7 @@ struct flow {
     enum flow_phase phase;
     enum tunnel_reason reason;        /* why it is encrypted or clear */
     bool inbound;                     /* the peer opened it */
+    bool crossing;                    /* both opened it at once: the SYNs settled ENO */
     bool queued;
     bool fin_in[SIDE_CNT];            /* that side has sent all it has */
     uint64_t bytes_in[SIDE_CNT];      /* application bytes that came from that side */

@@ -259,18 +259,33 @@ void relay_on_established(struct relay *r, struct leg *leg, const struct packet 
 {
     struct flow *f = flow_from_leg(leg);
 
-    if (leg->side != SIDE_OUTER || !f->session)
+    if (leg->side != SIDE_OUTER || !f->session || f->crossing)
         return;
     enum tcns_err err =
         f->inbound
             ? session_accept_ack(f->session, packet_options(packet), packet->options_len)
             : session_connect_synack(f->session, packet_options(packet), packet->options_len);
     if (err != TCNS_OK)
-        log_debug("negotiation: %s", err_text(err)); /* the session says disabled */
+        log_debug("negotiation: %s", err_text(err)); /* the session can only fail from here */
     if (!f->inbound && session_is_enabled(f->session)) {
         memcpy(leg->ack_option.bytes, eno_ack_option, ENO_ACK_OPTION_LEN);
         leg->ack_option.len = ENO_ACK_OPTION_LEN;
     }
+}
+
+/* RFC 8547 4.6: the two SYNs settle it, and a host that is thereby disabled may send
+ * its SYN-ACK without ENO. */
+void relay_on_crossing_syn(struct relay *r, struct leg *leg, const struct packet *packet)
+{
+    struct flow *f = flow_from_leg(leg);
+
+    f->crossing = true;
+    if (!f->session)
+        return;
+    if (session_connect_synack(f->session, packet_options(packet), packet->options_len) !=
+            TCNS_OK ||
+        !session_is_enabled(f->session))
+        leg->syn_option.len = 0;
 }
 
 /* The far end has answered: now the opener gets its SYN-ACK. */

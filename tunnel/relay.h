@@ -38,6 +38,9 @@ void relay_fail_opening(struct relay *r, struct flow *f, enum tunnel_end end);
 /* Called from within lwIP when a leg's handshake is complete. */
 void relay_on_established(struct relay *r, struct leg *leg, const struct packet *packet);
 
+/* Called when the peer's SYN has crossed ours. */
+void relay_on_crossing_syn(struct relay *r, struct leg *leg, const struct packet *packet);
+
 /* Works off all queued flows: events, pumping, reaping. */
 void relay_run(struct relay *r);
 /* Time passes: openers that have given up are forgotten. */

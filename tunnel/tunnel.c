@@ -100,10 +100,16 @@ static void on_leg_established(struct leg *leg, const struct packet *packet)
     relay_on_established(&the_tunnel->relay, leg, packet);
 }
 
+static void on_crossing_syn(struct leg *leg, const struct packet *packet)
+{
+    relay_on_crossing_syn(&the_tunnel->relay, leg, packet);
+}
+
 static const struct stack_ops stack_callbacks = {
     .output = on_output,
     .on_event = on_leg_event,
     .on_established = on_leg_established,
+    .on_crossing_syn = on_crossing_syn,
 };
 
 static void write_icmp(struct tunnel *t, const struct packet *packet, uint8_t code)

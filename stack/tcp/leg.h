@@ -111,6 +111,9 @@ struct stack_ops {
     /* The handshake is complete; packet is the one that completed it. Called from
      * within lwIP, before anything else leaves: leg->ack_option may be set here. */
     void (*on_established)(struct leg *leg, const struct packet *packet);
+    /* The far end opens the same connection at the same time (RFC 9293 3.5): its SYN has
+     * crossed ours. leg->syn_option may be emptied for our SYN-ACK. */
+    void (*on_crossing_syn)(struct leg *leg, const struct packet *packet);
 };
 
 struct stack_config {

@@ -77,19 +77,18 @@ static void finish_ip_header(struct batch *b)
     memcpy(ip + 10, &sum, 2);
 }
 
-/* Input may free what the batch refers to; a batch that stays owns its bytes. */
-static void park(enum side side)
+/* Copies the payload together: the batch then owns its bytes, in one piece. */
+static void flatten(struct batch *b)
 {
-    struct batch *b = &batches[side];
-    uint8_t *out = parked[side];
+    uint8_t *out = parked[b - batches];
+    size_t len = 0;
 
     for (size_t i = 0; i < b->iov_cnt; i++) {
-        memcpy(out, b->iov[i].iov_base, b->iov[i].iov_len);
-        out += b->iov[i].iov_len;
+        memmove(out + len, b->iov[i].iov_base, b->iov[i].iov_len); /* may have been here before */
+        len += b->iov[i].iov_len;
     }
-    b->iov[0] = (struct iovec){parked[side], b->data_len};
-    b->iov_cnt = b->data_len > 0;
-    b->blocked = true;
+    b->iov[0] = (struct iovec){out, len};
+    b->iov_cnt = len > 0;
 }
 
 void output_flush(enum side side)
@@ -113,10 +112,12 @@ void output_flush(enum side side)
         .data_len = b->data_len,
         .gso_size = b->data_len > b->mss ? b->mss : 0,
     };
-    if (stack.cfg.ops->output(&tx))
+    if (stack.cfg.ops->output(&tx)) {
         b->pending = b->blocked = false;
-    else if (!b->blocked)
-        park(side);
+    } else if (!b->blocked) {
+        flatten(b); /* input may free what it refers to */
+        b->blocked = true;
+    }
 }
 
 bool output_is_blocked(enum side side)
@@ -181,7 +182,7 @@ static uint16_t data_per_packet(const struct leg *leg, const struct batch *b)
 }
 
 /* Adds max_len bytes of p, after the first skip ones. */
-static bool add_payload(struct batch *b, const struct pbuf *p, size_t skip, size_t max_len)
+static void add_payload(struct batch *b, const struct pbuf *p, size_t skip, size_t max_len)
 {
     for (const struct pbuf *q = p; q && max_len > 0; skip -= LWIP_MIN(skip, q->len), q = q->next) {
         if (q->len <= skip)
@@ -189,8 +190,8 @@ static bool add_payload(struct batch *b, const struct pbuf *p, size_t skip, size
         uint8_t *data = (uint8_t *)q->payload + skip;
         size_t len = LWIP_MIN(q->len - skip, max_len);
         max_len -= len;
-        if (b->iov_cnt == IOV_MAX_CNT)
-            return false;
+        if (b->iov_cnt == IOV_MAX_CNT) /* many small writes in one segment */
+            flatten(b);
         if (q == p && len <= INLINE_MAX_LEN) {
             memcpy(b->inlined, data, len);
             data = b->inlined;
@@ -202,7 +203,6 @@ static bool add_payload(struct batch *b, const struct pbuf *p, size_t skip, size
             b->iov[b->iov_cnt++] = (struct iovec){data, len};
         b->data_len += len;
     }
-    return true;
 }
 
 static size_t pbuf_cnt(const struct pbuf *p)
@@ -283,6 +283,18 @@ static void split_urgent(enum side side, const struct pbuf *p, size_t tcp_len)
     }
 }
 
+/* tcp_split_unsent_seg() leaves the FIN on the first part, too: there it would end the
+ * stream too early. */
+static void drop_early_fin(const struct leg *leg, struct pbuf *p)
+{
+    const struct tcp_seg *seg = leg && leg->pcb ? leg->pcb->unsent : NULL;
+    uint8_t *tcp = p->payload;
+
+    if (seg && seg->p == p && seg->next &&
+        TCP_SEQ_GT(ntohl(seg->next->tcphdr->seqno), ntohl(seg->tcphdr->seqno)))
+        tcp[13] &= (uint8_t)~PACKET_FIN;
+}
+
 err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
                      const struct addr *dst, uint8_t tos, struct pbuf *p)
 {
@@ -291,6 +303,7 @@ err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
     size_t tcp_len = (size_t)(tcp[12] >> 4) * 4;
     uint32_t seq;
 
+    drop_early_fin(leg, p);
     memcpy(&seq, tcp + 4, 4);
     seq = ntohl(seq);
     if (extends_batch(b, leg, tcp, tcp_len, p)) {
@@ -308,10 +321,7 @@ err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
             return ERR_OK;
         }
     }
-    if (!add_payload(b, p, tcp_len, p->tot_len - tcp_len)) {
-        b->pending = false; /* as if lost on the way */
-        return ERR_BUF;
-    }
+    add_payload(b, p, tcp_len, p->tot_len - tcp_len);
     b->next_seq = seq + (uint32_t)(p->tot_len - tcp_len);
     if (tcp[13] & (PACKET_FIN | PACKET_SYN | PACKET_RST))
         output_flush(side);

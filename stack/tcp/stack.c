@@ -22,6 +22,8 @@ unsigned int stack_initial_seq(const void *local_ip, unsigned short local_port,
     } id = {addr_from_lwip(local_ip), addr_from_lwip(remote_ip), local_port, remote_port};
     struct timespec now;
 
+    if (stack.isn_forced)
+        return stack.isn;
     clock_gettime(CLOCK_MONOTONIC, &now);
     uint64_t us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
     return (uint32_t)siphash(&stack.cfg.isn_key, &id, sizeof(id)) + (uint32_t)(us / 4);

@@ -17,6 +17,8 @@ struct stack {
     struct leg *hot;
     uint64_t now_ms;
     const struct packet *packet; /* the one in tcp_input, for on_established */
+    bool isn_forced;             /* the next initial sequence number is isn */
+    uint32_t isn;
 };
 
 extern struct stack stack;
