@@ -37,6 +37,9 @@ struct flow {
     bool queued;
     bool fin_in[SIDE_CNT];            /* that side has sent all it has */
     uint64_t bytes_in[SIDE_CNT];      /* application bytes that came from that side */
+    uint64_t active_bytes;            /* bytes_in together, at the last look for idleness */
+    uint32_t idle_s;
+    uint32_t probed_generation;       /* the peer's key set when it was asked to rekey */
     uint64_t touched_ms;              /* CONNECTING: last SYN of the opener */
     double started_s;                 /* wall clock */
 };

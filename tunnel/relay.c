@@ -386,10 +386,40 @@ void relay_run(struct relay *r)
     }
 }
 
+/* RFC 8548 3.9 */
+static bool keep_alive(struct flow *f, void *arg)
+{
+    struct relay *r = arg;
+    uint64_t bytes = f->bytes_in[SIDE_INNER] + f->bytes_in[SIDE_OUTER];
+    struct session_info info;
+
+    if (f->phase != FLOW_RELAYING || !f->session || !session_is_open(f->session))
+        return true;
+    session_get_info(f->session, &info);
+    if (bytes != f->active_bytes) {
+        f->active_bytes = bytes;
+        f->idle_s = 0;
+        return true;
+    }
+    f->idle_s++;
+    if (f->idle_s == r->keepalive_s) {
+        f->probed_generation = info.rx_generation;
+        if (session_rekey(f->session) == TCNS_OK)
+            flow_queue(&r->flows, f); /* pump() sends what rekeying put out */
+    } else if (f->idle_s > r->keepalive_s && info.rx_generation != f->probed_generation) {
+        f->idle_s = 0; /* it answered */
+    } else if (f->idle_s >= 2 * r->keepalive_s) {
+        end_flow(r, f, TUNNEL_END_TIMEOUT);
+    }
+    return true;
+}
+
 void relay_tick(struct relay *r, uint64_t now_ms)
 {
     struct flow *f;
 
+    if (r->keepalive_s)
+        flow_each(&r->flows, keep_alive, r);
     while ((f = r->flows.connecting_old) && now_ms - f->touched_ms > OPENER_SILENT_MAX_MS)
         end_flow(r, f, TUNNEL_END_TIMEOUT);
     relay_run(r);

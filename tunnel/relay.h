@@ -21,6 +21,7 @@ struct relay {
     struct flow_table flows;
     struct session_config session;
     enum tunnel_policy policy;
+    unsigned keepalive_s; /* 0: none */
     uint64_t fallback_ms; /* how long a peer stays in the fallback table */
     struct fallback_table fallback;
     struct tunnel_counters counters;
@@ -43,7 +44,8 @@ void relay_on_crossing_syn(struct relay *r, struct leg *leg, const struct packet
 
 /* Works off all queued flows: events, pumping, reaping. */
 void relay_run(struct relay *r);
-/* Time passes: openers that have given up are forgotten. */
+/* A second has passed: openers that have given up are forgotten, idle sessions prove
+ * that they are alive. */
 void relay_tick(struct relay *r, uint64_t now_ms);
 /* RST to both ends of every flow. */
 void relay_abort_all(struct relay *r);

@@ -492,6 +492,7 @@ static void configure_relay(struct tunnel *t)
     const struct tunnel_config *cfg = &t->cfg;
 
     t->relay.policy = cfg->policy;
+    t->relay.keepalive_s = cfg->keepalive_s;
     t->relay.fallback_ms = (cfg->fallback_s ? cfg->fallback_s : FALLBACK_DEFAULT_S) * 1000ull;
     t->relay.session = cfg->session ? *cfg->session : session_config_default;
     /* Without memory for it connections are merely not resumed. */

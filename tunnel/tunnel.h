@@ -35,6 +35,9 @@ struct tunnel_config {
     size_t memory_max_len;                /* bytes in all queues together; 0: 256 MiB */
     size_t flow_max_cnt;                  /* connections; 0: 100,000 */
     size_t resume_max_cnt;                /* peers whose next connection may resume; 0: none */
+    unsigned keepalive_s; /* idle encrypted connections prove that the peer is alive by
+                             rekeying (RFC 8548 3.9) after so long, and end when it does not
+                             answer within as long again; 0: never */
     unsigned fallback_s; /* how long a peer gets no ENO option after one SYN with it was lost;
                             0: 600 */
 };
