@@ -413,6 +413,34 @@ static uint32_t data_limit(const struct tcp_pcb *pcb)
     return pcb->rcv_nxt + pcb->rcv_wnd;
 }
 
+/* RFC 9293 3.5, figure 8. lwIP has no way from SYN-SENT to SYN-RECEIVED: the pcb is
+ * replaced by one that answers the crossing SYN, with the sequence number that ours bore. */
+static void answer_crossing_syn(struct leg *leg, struct buf *buf, const struct packet *packet)
+{
+    stack.isn = leg->pcb->snd_nxt - 1;
+    leg_drop(leg);
+    stack.cfg.ops->on_crossing_syn(leg, packet);
+    stack.isn_forced = true;
+    if (leg_accept(leg, buf, packet) < 0)
+        note(leg, LEG_EV_TIMEOUT);
+    stack.isn_forced = false;
+}
+
+/* The SYN-ACK of a crossing open acknowledges our SYN; lwIP sees only the SYN in it,
+ * which it has seen already. */
+static void hide_known_syn(const struct tcp_pcb *pcb, struct packet *packet)
+{
+    const uint8_t syn_ack = PACKET_SYN | PACKET_ACK;
+
+    if (pcb->state != SYN_RCVD || (packet->flags & syn_ack) != syn_ack ||
+        packet->seq != pcb->rcv_nxt - 1)
+        return;
+    uint32_t seq = lwip_htonl(++packet->seq);
+    memcpy(packet->tcp + 4, &seq, 4);
+    packet->flags &= (uint8_t)~PACKET_SYN;
+    packet->tcp[13] &= (uint8_t)~PACKET_SYN;
+}
+
 /* What lies beyond the window is cut off here: lwIP forgets to for the first segment
  * that it keeps out of order, forgets the FIN's own number, and asserts later that it
  * did not. */
@@ -482,11 +510,18 @@ static void note_urgent(struct leg *leg, const struct packet *packet)
 
 void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
 {
+    if (leg_is_connecting(leg) &&
+        (packet->flags & (PACKET_SYN | PACKET_ACK | PACKET_RST)) == PACKET_SYN) {
+        answer_crossing_syn(leg, buf, packet);
+        return;
+    }
+
     bool was_established = leg->established;
     bool ack_owed = put_off_ack(leg->pcb);
     uint32_t una_before = leg->pcb->lastack;
     uint32_t flight_before = leg->pcb->snd_nxt - una_before;
 
+    hide_known_syn(leg->pcb, packet);
     recovery_before_input(leg, packet);
     trim_to_window(leg->pcb, packet);
     hide_syn_options(leg->pcb, packet);
