@@ -3,6 +3,7 @@
  */
 #include "ctl/fds.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -27,4 +28,15 @@ void fds_close_others(int *keep, size_t cnt)
         first = (unsigned)keep[i] + 1;
     }
     (void)close_range(first, UINT_MAX, 0);
+}
+
+void fds_fill_stdio(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
 }

@@ -13,6 +13,7 @@
 
 #include "ctl/cli.h"
 #include "ctl/daemon.h"
+#include "ctl/fds.h"
 #include "ctl/netns.h"
 
 struct up {
@@ -118,6 +119,7 @@ int up_main(int argc, char **argv)
     struct up u = {.verb = cli_verb_find("up"), .ready_fd = -1};
     int id;
 
+    fds_fill_stdio();
     daemon_options_init(&u.opts);
     while ((id = cli_next(u.verb, argc, argv)) != -1)
         read_option(&u, id);
