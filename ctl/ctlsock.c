@@ -135,6 +135,20 @@ static int connect_abstract(void)
     return fd;
 }
 
+void ctlsock_remove_dead(ino_t inode)
+{
+    struct sockaddr_un sa;
+    char path[CTLSOCK_PATH_LEN];
+
+    format_path(path, inode);
+    socklen_t len = path_address(&sa, path);
+    int fd = connect_to(&sa, len);
+    if (fd >= 0)
+        close(fd);
+    else if (fd == -ECONNREFUSED)
+        unlink(path);
+}
+
 int ctlsock_connect(int netns_fd)
 {
     struct sockaddr_un sa;

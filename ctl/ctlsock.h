@@ -35,6 +35,9 @@ void ctlsock_listen(struct ctlsock *c, ino_t inode);
 /* Closes and removes the doors. */
 void ctlsock_done(struct ctlsock *c);
 
+/* Removes the path that a dead daemon of the namespace has left, if nobody answers there. */
+void ctlsock_remove_dead(ino_t inode);
+
 /* Connects to the daemon of a namespace, given by a descriptor: by its path,
  * else by its abstract name, for which the calling thread may have to move into
  * the namespace (and stays there).

@@ -14,6 +14,7 @@
 
 #include "ctl/cli.h"
 #include "ctl/ctlclient.h"
+#include "ctl/ctlsock.h"
 #include "ctl/netcfg.h"
 #include "ctl/netns.h"
 #include "ctl/ns1.h"
@@ -31,6 +32,7 @@ static int remove_leftovers(const char *netns, int fd)
 {
     char text[NETCFG_ERROR_LEN];
     bool found = false;
+    ino_t inode;
 
     int err = netns_enter(fd);
     if (err)
@@ -40,6 +42,8 @@ static int remove_leftovers(const char *netns, int fd)
         die(EXIT_UNREACHABLE, "%s", text);
     if (err)
         die(cli_exit_code(err), "%s", text);
+    if (netns_inode(fd, &inode) == 0)
+        ctlsock_remove_dead(inode);
     return say(netns, found ? "leftovers of a dead daemon removed" : "was not attached");
 }
 
