@@ -36,6 +36,7 @@ struct tunnel {
     ev_io tun_io, uplink_in, uplink_out, nexthop_io;
     ev_timer tick, sweep;
     unsigned sweeps;
+    bool busy[SIDE_CNT]; /* the last batch from that side was a full one */
 };
 
 /* lwIP's callbacks carry no context of ours, and there is one tunnel per process. */
@@ -315,35 +316,45 @@ static void start_turn(struct tunnel *t)
 static void end_turn(struct tunnel *t)
 {
     relay_run(&t->relay);
+    stack_set_busy(SIDE_INNER, t->busy[SIDE_INNER]);
+    stack_set_busy(SIDE_OUTER, t->busy[SIDE_OUTER]);
     stack_flush();
     if (stack_needs_tick() && !ev_is_active(&t->tick))
         ev_timer_again(t->cfg.loop, &t->tick);
 }
 
-static void on_tun_readable(struct ev_loop *loop, ev_io *w, int revents)
+static int read_packet(struct tunnel *t, enum side side, struct vnet_packet *vp)
 {
-    struct tunnel *t = w->data;
+    int n = side == SIDE_INNER ? vnet_read(t->cfg.tun_fd, 0, vp) : uplink_read(&t->uplink, vp);
+
+    if (n > 0 && side == SIDE_INNER)
+        counters(t)->tun_rx_packets++;
+    else if (n > 0)
+        counters(t)->uplink_rx_packets++;
+    return n;
+}
+
+static void on_readable(struct tunnel *t, enum side side)
+{
     struct vnet_packet vp;
+    int i;
 
     start_turn(t);
-    for (int i = 0; i < BATCH_CNT && vnet_read(t->cfg.tun_fd, 0, &vp) > 0; i++) {
-        counters(t)->tun_rx_packets++;
-        on_packet(t, SIDE_INNER, &vp);
-    }
+    stack_set_busy(side, true); /* until it is known to be otherwise */
+    for (i = 0; i < BATCH_CNT && read_packet(t, side, &vp) > 0; i++)
+        on_packet(t, side, &vp);
+    t->busy[side] = i == BATCH_CNT;
     end_turn(t);
+}
+
+static void on_tun_readable(struct ev_loop *loop, ev_io *w, int revents)
+{
+    on_readable(w->data, SIDE_INNER);
 }
 
 static void on_uplink_readable(struct ev_loop *loop, ev_io *w, int revents)
 {
-    struct tunnel *t = w->data;
-    struct vnet_packet vp;
-
-    start_turn(t);
-    for (int i = 0; i < BATCH_CNT && uplink_read(&t->uplink, &vp) > 0; i++) {
-        counters(t)->uplink_rx_packets++;
-        on_packet(t, SIDE_OUTER, &vp);
-    }
-    end_turn(t);
+    on_readable(w->data, SIDE_OUTER);
 }
 
 static void on_uplink_writable(struct ev_loop *loop, ev_io *w, int revents)

@@ -18,6 +18,8 @@
 /* Receive window: starts small, doubles as it is used, up to the side's limit. */
 #define RX_WINDOW_FIRST_LEN (256u * 1024)
 #define RX_WINDOW_MAX_LEN   (4u * 1024 * 1024)
+/* An ACK waits for further input, while there is some, until it covers this much. */
+#define ACK_WAIT_MAX_LEN (256u * 1024)
 /* A window update of its own is worth a segment from here on. */
 #define WINDOW_UPDATE_LEN (128u * 1024)
 /* With this much held in all queues together no window grows any more. */
@@ -27,8 +29,9 @@
 #define TX_MIN_LEN (256u * 1024)
 #define TX_MAX_LEN (6u * 1024 * 1024)
 
-/* A super-segment of the inner leg is a whole number of wire packets below this. */
-#define INNER_SEGMENT_LEN 65000u
+/* A super-segment is a whole number of wire packets below this. Without window scaling
+ * a quarter of it, for lwIP announces no window update smaller than a segment. */
+#define SEGMENT_MAX_LEN 65000u
 
 #define MSS_MIN_LEN 88
 
@@ -159,6 +162,27 @@ static void set_hot(struct leg *leg, bool hot)
     }
 }
 
+static void set_ack_wait(struct leg *leg, bool wait)
+{
+    struct leg **head = &stack.ack_wait[leg->side];
+
+    if (wait == (leg->ack_link != NULL))
+        return;
+    if (wait) {
+        leg->ack_next = *head;
+        leg->ack_link = head;
+        if (*head)
+            (*head)->ack_link = &leg->ack_next;
+        *head = leg;
+    } else {
+        *leg->ack_link = leg->ack_next;
+        if (leg->ack_next)
+            leg->ack_next->ack_link = leg->ack_link;
+        leg->ack_next = NULL;
+        leg->ack_link = NULL;
+    }
+}
+
 void leg_update_hot(struct leg *leg)
 {
     set_hot(leg, leg->pcb && needs_timer(leg->pcb));
@@ -176,6 +200,7 @@ static void note(struct leg *leg, unsigned event)
 static void forget_pcb(struct leg *leg)
 {
     set_hot(leg, false);
+    set_ack_wait(leg, false);
     leg->pcb = NULL;
     if (leg->tx_len > 0)
         tx_pop(leg, leg->tx_len);
@@ -354,6 +379,14 @@ int leg_accept(struct leg *leg, struct buf *buf, const struct packet *packet)
     return 0;
 }
 
+static void send_fin(struct leg *leg)
+{
+    struct tcp_seg *lost = recovery_hide_lost(leg);
+
+    tcp_shutdown(leg->pcb, 0, 1);
+    recovery_show_lost(leg, lost);
+}
+
 /* Fits the pcb to its side. After tcp_input(), because lwIP sets the congestion
  * window of an accepted pcb after the callback. */
 static void on_handshake_done(struct leg *leg)
@@ -365,14 +398,15 @@ static void on_handshake_done(struct leg *leg)
     leg->wire_mss = pcb->mss;
     if (leg->side == SIDE_INNER) {
         /* No network lies between: only the application's window limits us. */
-        pcb->mss = (u16_t)(INNER_SEGMENT_LEN / leg->wire_mss * leg->wire_mss);
+        uint32_t limit = pcb->flags & TF_WND_SCALE ? SEGMENT_MAX_LEN : SEGMENT_MAX_LEN / 4;
+        pcb->mss = (u16_t)(LWIP_MAX(limit / leg->wire_mss, 1) * leg->wire_mss);
         pcb->cwnd = TCP_SND_BUF;
         pcb->ssthresh = TCP_SND_BUF;
     } else {
         recovery_start(leg);
     }
     if (leg->fin_sent)
-        tcp_shutdown(pcb, 0, 1);
+        send_fin(leg);
 }
 
 /* --- Input ---------------------------------------------------------------------- */
@@ -625,22 +659,43 @@ size_t leg_room(const struct leg *leg)
     return LWIP_MIN(limit - leg->tx_len, pbufs / 3 * LWIP_MIN(segment, 1000u));
 }
 
+/* A segment of several wire packets costs lwIP as much as one of one packet. It is lost
+ * as a whole too, so it stays a small part of what is in flight, and of one packet where
+ * packets were lost lately. */
+static void size_segments(struct leg *leg)
+{
+    struct tcp_pcb *pcb = leg->pcb;
+    uint32_t limit = pcb->flags & TF_WND_SCALE ? SEGMENT_MAX_LEN : SEGMENT_MAX_LEN / 4;
+    uint32_t packets = LWIP_MIN(recovery_segment_len(leg), limit) / leg->wire_mss;
+    uint16_t mss = (uint16_t)(LWIP_MAX(packets, 1) * leg->wire_mss);
+    const struct tcp_seg *tail = pcb->unsent;
+
+    if (leg->side == SIDE_INNER || mss == pcb->mss)
+        return;
+    while (tail && tail->next)
+        tail = tail->next;
+    if (!tail || tail->len <= mss) /* tcp_write() may append to the tail, and asserts that it fits */
+        pcb->mss = mss;
+}
+
 int leg_write(struct leg *leg, struct buf *buf, const uint8_t *data, size_t len)
 {
     if (!leg->pcb)
         return -EPIPE;
+    size_segments(leg);
     if (!tx_push(leg, buf, len))
         return -ENOMEM;
-    while (len > 0) {
+    struct tcp_seg *lost = recovery_hide_lost(leg);
+    err_t err = ERR_OK;
+    while (len > 0 && err == ERR_OK) {
         size_t n = LWIP_MIN(len, WRITE_MAX_LEN);
-        err_t err = tcp_write(leg->pcb, data, (u16_t)n, 0);
-        if (err != ERR_OK)
-            return -ENOMEM;
+        err = tcp_write(leg->pcb, data, (u16_t)n, 0);
         data += n;
         len -= n;
     }
+    recovery_show_lost(leg, lost);
     leg_update_hot(leg);
-    return 0;
+    return err == ERR_OK ? 0 : -ENOMEM;
 }
 
 bool leg_has_urgent(const struct leg *leg, uint32_t *ret_off)
@@ -673,9 +728,14 @@ void leg_output(struct leg *leg)
 {
     if (!leg->pcb)
         return;
-    if ((leg->ack_due && leg->pcb->flags & TF_ACK_DELAY) || window_update_is_due(leg))
+    bool due = (leg->ack_due && leg->pcb->flags & TF_ACK_DELAY) || window_update_is_due(leg);
+    bool wait = due && stack.busy[leg->side] &&
+                leg->pcb->rcv_nxt - leg->acked_seq < ACK_WAIT_MAX_LEN;
+    set_ack_wait(leg, wait);
+    if (due && !wait) {
         tcp_ack_now(leg->pcb);
-    leg->ack_due = false;
+        leg->ack_due = false;
+    }
     recovery_on_output(leg);
     tcp_output(leg->pcb);
     leg_update_hot(leg);
@@ -687,7 +747,7 @@ void leg_shutdown(struct leg *leg)
         return;
     leg->fin_sent = true;
     if (leg->established) /* lwIP would never call a pcb accepted that was closed before */
-        tcp_shutdown(leg->pcb, 0, 1);
+        send_fin(leg);
     leg_update_hot(leg);
 }
 
@@ -734,6 +794,7 @@ void leg_set_path_mtu(struct leg *leg, uint32_t mtu)
     leg->wire_mss = (uint16_t)mss;
     if (pcb->unacked)
         tcp_rexmit_rto(pcb);
+    recovery_sort(leg);
     leg_update_hot(leg);
 }
 

@@ -69,6 +69,7 @@ struct leg {
     bool established;
     bool fin_sent;
     bool ack_due;        /* enough has arrived that the next leg_output() acknowledges it */
+    uint32_t acked_seq;  /* what our last segment acknowledged */
 
     bool rx_urgent_set, tx_urgent_set;
     uint64_t rx_urgent_pos; /* last urgent byte that the other end announced, in its stream */
@@ -86,6 +87,7 @@ struct leg {
     struct recovery recovery; /* SIDE_OUTER only */
 
     struct leg *hot_next, **hot_link; /* list of the legs that have timers running */
+    struct leg *ack_next, **ack_link; /* list of the legs that owe an ACK while their side is busy */
 };
 
 /* One packet on its way out. */
@@ -126,6 +128,10 @@ struct stack_config {
 int stack_init(const struct stack_config *cfg);
 void stack_done(void);
 void stack_set_mtu(enum side side, uint16_t mtu);
+
+/* More input is waiting on that side, or no more is: while there is, ACKs that are due
+ * wait for it, so that one acknowledges several super-segments. */
+void stack_set_busy(enum side side, bool busy);
 
 /* Sends what was collected. Before it, output may still be in the making. */
 void stack_flush(void);

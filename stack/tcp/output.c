@@ -306,6 +306,10 @@ err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
     drop_early_fin(leg, p);
     memcpy(&seq, tcp + 4, 4);
     seq = ntohl(seq);
+    if (leg) {
+        memcpy(&leg->acked_seq, tcp + 8, 4);
+        leg->acked_seq = ntohl(leg->acked_seq);
+    }
     if (extends_batch(b, leg, tcp, tcp_len, p)) {
         uint8_t *have = batch_tcp(b);
         memcpy(have + 8, tcp + 8, 4); /* newest acknowledgement and window */

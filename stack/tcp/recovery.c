@@ -13,6 +13,10 @@
 #define DUP_THRESH              3u  /* RFC 6675 2 */
 #define CWND_MAX_LEN            (6u * 1024 * 1024)
 
+/* Segments are at most this part of the window, and single packets for so long after a loss. */
+#define SEGMENTS_PER_WINDOW 16u
+#define LOSSLESS_US         5000000u
+
 #define CUBIC_BETA 0.7 /* RFC 9438 4.6 */
 #define CUBIC_C    0.4 /* RFC 9438 5.1, segments per second cubed */
 
@@ -87,19 +91,29 @@ static void grow(struct leg *leg, uint32_t acked, uint32_t flight_before)
     if (r->cwnd < r->ssthresh)
         r->cwnd += acked;
     else
-        grow_cubic(r, leg->pcb->mss, acked);
+        grow_cubic(r, leg->wire_mss, acked);
     r->cwnd = LWIP_MIN(r->cwnd, CWND_MAX_LEN);
 }
 
 static void shrink(struct leg *leg)
 {
     struct recovery *r = &leg->recovery;
-    uint32_t floor = 2u * leg->pcb->mss;
+    uint32_t floor = 2u * leg->wire_mss;
 
     /* Fast convergence, RFC 9438 4.7 */
     r->w_max = r->cwnd < r->w_max ? (uint32_t)(r->cwnd * (1 + CUBIC_BETA) / 2) : r->cwnd;
     r->ssthresh = LWIP_MAX((uint32_t)(r->cwnd * CUBIC_BETA), floor);
     r->epoch_us = 0;
+    r->loss_us = now_us();
+}
+
+uint32_t recovery_segment_len(const struct leg *leg)
+{
+    const struct recovery *r = &leg->recovery;
+
+    if (r->loss_us && now_us() - r->loss_us < LOSSLESS_US)
+        return 0;
+    return r->cwnd / SEGMENTS_PER_WINDOW;
 }
 
 /* --- Scoreboard ------------------------------------------------------------------ */
@@ -165,43 +179,62 @@ static void forget_resent(struct leg *leg)
 {
     struct recovery *r = &leg->recovery;
 
-    if (seq_before(r->high_sacked, r->rtx_high + DUP_THRESH * leg->pcb->mss))
+    if (seq_before(r->high_sacked, r->rtx_high + DUP_THRESH * leg->wire_mss))
         return;
     for (struct tcp_seg *seg = leg->pcb->unacked; seg; seg = seg->next)
         seg->flags &= (u8_t)~SEG_RESENT;
 }
 
-/* Moves lost segments to the head of the unsent queue. Return: their bytes. */
+/* Return: the link behind the segment, where the next one is looked for. */
+static struct tcp_seg **insert_sorted(struct tcp_seg **link, struct tcp_seg *seg)
+{
+    while (*link && seq_before(seg_seq(*link), seg_seq(seg)))
+        link = &(*link)->next;
+    seg->next = *link;
+    *link = seg;
+    return &seg->next;
+}
+
+/* Moves lost segments to their places in the unsent queue. Return: their bytes. */
 static uint32_t resend_lost(struct leg *leg, uint32_t sacked_above)
 {
     struct tcp_pcb *pcb = leg->pcb;
-    struct tcp_seg *lost = NULL, **lost_end = &lost;
+    struct tcp_seg **place = &pcb->unsent;
     uint32_t lost_len = 0;
+    bool found = false;
 
     for (struct tcp_seg **link = &pcb->unacked; *link;) {
         struct tcp_seg *seg = *link;
         if (seg->flags & SEG_SACKED) {
             sacked_above -= seg->len;
-        } else if (sacked_above < DUP_THRESH * pcb->mss) {
+        } else if (sacked_above < DUP_THRESH * leg->wire_mss) {
             break;
         } else if (!(seg->flags & SEG_RESENT)) {
             seg->flags |= SEG_RESENT;
             *link = seg->next;
-            *lost_end = seg;
-            lost_end = &seg->next;
+            place = insert_sorted(place, seg);
             lost_len += seg->len;
+            found = true;
             continue;
         }
         link = &seg->next;
     }
-    if (lost) {
-        *lost_end = pcb->unsent;
-        pcb->unsent = lost;
+    if (found) {
         pcb->rttest = 0; /* Karn: an acknowledgement would be ambiguous */
         leg->recovery.rtx_high = pcb->snd_nxt;
         leg->recovery.sampling = false;
     }
     return lost_len;
+}
+
+/* With nothing in flight one segment may always leave, however long it is. */
+static void set_cwnd(struct leg *leg, uint32_t left_network)
+{
+    struct tcp_pcb *pcb = leg->pcb;
+
+    pcb->cwnd = leg->recovery.cwnd + left_network;
+    if (!pcb->unacked && pcb->unsent)
+        pcb->cwnd = LWIP_MAX(pcb->cwnd, seg_seq(pcb->unsent) - pcb->lastack + pcb->unsent->len);
 }
 
 static void detect_loss(struct leg *leg)
@@ -224,7 +257,34 @@ static void detect_loss(struct leg *leg)
         r->point = pcb->snd_nxt;
     }
     /* lwIP counts all from the oldest byte as in flight: what was marked or lost is not. */
-    pcb->cwnd = r->cwnd + sacked + lost;
+    set_cwnd(leg, sacked + lost);
+}
+
+/* --- Lost segments that could not leave yet ---------------------------------------- */
+
+struct tcp_seg *recovery_hide_lost(struct leg *leg)
+{
+    struct tcp_pcb *pcb = leg->pcb;
+    struct tcp_seg *first = pcb->unsent, *last = first;
+
+    if (!first || !seq_before(seg_seq(first), pcb->snd_nxt))
+        return NULL; /* never sent */
+    while (last->next)
+        last = last->next;
+    if (seg_seq(last) + TCP_TCPLEN(last) == pcb->snd_lbb)
+        return NULL;
+    pcb->unsent = NULL;
+    return first;
+}
+
+void recovery_show_lost(struct leg *leg, struct tcp_seg *lost)
+{
+    struct tcp_seg **place = &leg->pcb->unsent, *next;
+
+    for (; lost; lost = next) {
+        next = lost->next;
+        place = insert_sorted(place, lost);
+    }
 }
 
 /* --- Events ------------------------------------------------------------------------ */
@@ -298,22 +358,36 @@ void recovery_on_output(struct leg *leg)
     r->sample_us = now_us();
 }
 
+void recovery_sort(struct leg *leg)
+{
+    struct tcp_seg **place = &leg->pcb->unsent, *seg = *place, *next;
+    uint32_t seq = 0;
+
+    for (*place = NULL; seg; seg = next) {
+        if (seq_before(seg_seq(seg), seq))
+            place = &leg->pcb->unsent;
+        next = seg->next;
+        seq = seg_seq(seg);
+        place = insert_sorted(place, seg);
+    }
+}
+
 void recovery_on_tick(struct leg *leg)
 {
     struct recovery *r = &leg->recovery;
     struct tcp_pcb *pcb = leg->pcb;
 
-    if (!is_ours(leg))
-        return;
-    if (pcb->nrtx > r->timeouts) { /* all that was unacknowledged is on the unsent queue again */
+    if (pcb->nrtx > r->timeouts)
+        recovery_sort(leg);
+    if (is_ours(leg) && pcb->nrtx > r->timeouts) { /* all that was unacknowledged is on the unsent queue again */
         for (struct tcp_seg *seg = pcb->unsent; seg; seg = seg->next)
             seg->flags &= (u8_t)~(SEG_SACKED | SEG_RESENT);
         for (struct tcp_seg *seg = pcb->unacked; seg; seg = seg->next)
             seg->flags &= (u8_t)~(SEG_SACKED | SEG_RESENT);
         if (pcb->nrtx == 1)
             shrink(leg);
-        r->cwnd = pcb->mss;
-        pcb->cwnd = r->cwnd;
+        r->cwnd = leg->wire_mss;
+        set_cwnd(leg, 0);
         r->active = false;
         r->sampling = false;
     }

@@ -18,6 +18,7 @@
 
 struct leg;
 struct packet;
+struct tcp_seg;
 
 struct recovery {
     uint32_t cwnd;     /* bytes; 0: not started */
@@ -32,6 +33,7 @@ struct recovery {
     uint32_t w_max, origin;
     double k_s, w_est;
     uint64_t epoch_us;
+    uint64_t loss_us; /* when the window was last reduced; 0: never */
 
     /* round-trip time, from one segment at a time */
     bool sampling;
@@ -47,6 +49,14 @@ void recovery_before_input(struct leg *leg, const struct packet *packet);
 void recovery_after_input(struct leg *leg, uint32_t una_before, uint32_t flight_before);
 /* Before data is handed to tcp_output(). */
 void recovery_on_output(struct leg *leg);
+/* tcp_write() and tcp_shutdown() add to the last unsent segment. When that is a lost one
+ * from the middle of the stream, it must be out of their sight. Return: what was hidden. */
+struct tcp_seg *recovery_hide_lost(struct leg *leg);
+void recovery_show_lost(struct leg *leg, struct tcp_seg *lost);
+/* Return: how long new segments may be, in bytes; 0: one packet. */
+uint32_t recovery_segment_len(const struct leg *leg);
+/* tcp_rexmit_rto() puts what is unacknowledged in front of lost segments that wait. */
+void recovery_sort(struct leg *leg);
 /* lwIP's timers ran: was there a time-out? */
 void recovery_on_tick(struct leg *leg);
 

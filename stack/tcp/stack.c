@@ -78,6 +78,13 @@ void stack_set_mtu(enum side side, uint16_t mtu)
     stack.netif[side].mtu6 = mtu;
 }
 
+void stack_set_busy(enum side side, bool busy)
+{
+    stack.busy[side] = busy;
+    while (!busy && stack.ack_wait[side])
+        leg_output(stack.ack_wait[side]); /* takes it off the list */
+}
+
 void stack_flush(void)
 {
     output_flush(SIDE_INNER);

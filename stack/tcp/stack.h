@@ -15,6 +15,8 @@ struct stack {
     struct netif netif[SIDE_CNT];
     struct tcp_pcb_listen *listener; /* off lwIP's list but while a SYN is replayed */
     struct leg *hot;
+    struct leg *ack_wait[SIDE_CNT];
+    bool busy[SIDE_CNT];
     uint64_t now_ms;
     const struct packet *packet; /* the one in tcp_input, for on_established */
     bool isn_forced;             /* the next initial sequence number is isn */
