@@ -139,10 +139,17 @@ static void on_established(struct leg *leg, const struct packet *packet)
         wire.on_established(leg, packet);
 }
 
+static void on_crossing_syn(struct leg *leg, const struct packet *packet)
+{
+    if (wire.on_crossing_syn)
+        wire.on_crossing_syn(leg, packet);
+}
+
 static const struct stack_ops ops = {
     .output = output,
     .on_event = on_event,
     .on_established = on_established,
+    .on_crossing_syn = on_crossing_syn,
 };
 
 /* --- The wire ------------------------------------------------------------------------ */

@@ -39,6 +39,7 @@ struct wire {
     /* For tests of higher layers; NULL: nothing. */
     void (*on_event)(struct leg *leg);
     void (*on_established)(struct leg *leg, const struct packet *packet);
+    void (*on_crossing_syn)(struct leg *leg, const struct packet *packet);
 };
 
 extern struct wire wire;
