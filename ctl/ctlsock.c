@@ -23,8 +23,8 @@
 static socklen_t abstract_address(struct sockaddr_un *sa)
 {
     *sa = (struct sockaddr_un){.sun_family = AF_UNIX};
-    memcpy(sa->sun_path + 1, CTLSOCK_ABSTRACT, sizeof(CTLSOCK_ABSTRACT) - 1);
-    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + sizeof(CTLSOCK_ABSTRACT));
+    memcpy(sa->sun_path + 1, TCNS_CTL_ABSTRACT, sizeof(TCNS_CTL_ABSTRACT) - 1);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + sizeof(TCNS_CTL_ABSTRACT));
 }
 
 static socklen_t path_address(struct sockaddr_un *sa, const char *path)
@@ -36,7 +36,7 @@ static socklen_t path_address(struct sockaddr_un *sa, const char *path)
 
 static void format_path(char out[CTLSOCK_PATH_LEN], ino_t inode)
 {
-    snprintf(out, CTLSOCK_PATH_LEN, CTLSOCK_DIR "/%ju.sock", (uintmax_t)inode);
+    snprintf(out, CTLSOCK_PATH_LEN, TCNS_CTL_DIR "/%ju.sock", (uintmax_t)inode);
 }
 
 static int listen_at(const struct sockaddr_un *sa, socklen_t len)
@@ -59,7 +59,7 @@ static int listen_at_path(const char *path)
     struct sockaddr_un sa;
     socklen_t len = path_address(&sa, path);
 
-    if (mkdir(CTLSOCK_DIR, 0755) < 0 && errno != EEXIST)
+    if (mkdir(TCNS_CTL_DIR, 0755) < 0 && errno != EEXIST)
         return -errno;
     if (unlink(path) < 0 && errno != ENOENT)
         return -errno;
@@ -80,7 +80,7 @@ void ctlsock_listen(struct ctlsock *c, ino_t inode)
         log_info("no ctl socket %s: %s", c->path, strerror(-c->path_fd));
     c->abstract_fd = listen_at(&sa, len);
     if (c->abstract_fd < 0)
-        log_warn("no ctl socket @" CTLSOCK_ABSTRACT " in the namespace: %s",
+        log_warn("no ctl socket @" TCNS_CTL_ABSTRACT " in the namespace: %s",
                  strerror(-c->abstract_fd));
 }
 

@@ -11,8 +11,7 @@
 
 #include <sys/types.h>
 
-#define CTLSOCK_DIR      "/run/tcpcrypt-ns"
-#define CTLSOCK_ABSTRACT "tcpcrypt-ns" /* after a zero byte */
+#include "tcpcrypt/ctl.h"
 
 #define CTLSOCK_PATH_LEN 64
 

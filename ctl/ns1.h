@@ -6,8 +6,9 @@
 
 #include "ctl/ctlserver.h"
 #include "ctl/daemon.h"
+#include "tcpcrypt/ctl.h"
 
-#define NS1_INTERFACE "org.tcpcrypt.Ns1"
+#define NS1_INTERFACE TCNS_CTL_INTERFACE
 
 /* What the methods answer from; all borrowed. */
 struct ns1 {
