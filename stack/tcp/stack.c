@@ -109,8 +109,12 @@ static void link_hot(void)
     struct tcp_pcb **link = &tcp_active_pcbs;
 
     for (struct leg *leg = stack.hot; leg; leg = leg->hot_next) {
-        *link = leg->pcb;
-        link = &leg->pcb->next;
+        struct tcp_pcb *pcb = leg->pcb;
+        /* tcp_split_unsent_seg() asserts that segments are no longer than they would be now. */
+        if (pcb->persist_backoff > 0 && pcb->unsent)
+            pcb->mss = LWIP_MAX(pcb->mss, pcb->unsent->len);
+        *link = pcb;
+        link = &pcb->next;
     }
     *link = NULL;
 }

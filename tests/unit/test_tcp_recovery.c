@@ -215,6 +215,48 @@ static void test_without_sack(void **state)
     check_stream(10 * MSS, false);
 }
 
+/* --- Segments of many packets -------------------------------------------------------------- */
+
+/* Slow start, until segments are many packets long. Return: bytes sent. */
+static size_t widen(void)
+{
+    size_t sent = 0;
+
+    for (int i = 0; i < 7; i++) {
+        leg_send(&peer.leg, pattern(sent), 30 * MSS);
+        sent += 30 * MSS;
+        while (wire_cnt(SIDE_OUTER) > 0) {
+            take_but(0);
+            ack_selectively(sent);
+        }
+    }
+    return sent;
+}
+
+static void test_long_segment_is_cut_for_a_small_window(void **state)
+{
+    start();
+    size_t sent = widen();
+    peer.window = 20000 >> 7;
+    leg_send(&peer.leg, pattern(sent), MSS);
+    take_but(0);
+    ack_selectively(sent += MSS);
+    wire.super_cnt = 0;
+    leg_send(&peer.leg, pattern(sent), 30 * MSS);
+    leg_send(&peer.leg, pattern(sent + 30 * MSS), 10);
+    stack_flush();
+    assert_true(wire.super_cnt > 0);
+    take_but(1);
+    ack_selectively(sent + 20 * MSS); /* a loss: from now on segments are short */
+    leg_send(&peer.leg, pattern(sent + 30 * MSS + 10), 10);
+    peer.window = 1500 >> 7;
+    take_but(0);
+    ack_selectively(sent + 30 * MSS); /* what is queued is longer than the window */
+    wire_advance(2000);
+    peer.window = 65535;
+    check_stream(sent + 30 * MSS + 20, false);
+}
+
 /* --- Lost segments that cannot leave at once ---------------------------------------------- */
 
 #define SMALL 500
@@ -373,6 +415,7 @@ int main(void)
         TEST(test_lost_last_segment_waits_for_timer),
         TEST(test_receiver_reneges),
         TEST(test_without_sack),
+        TEST(test_long_segment_is_cut_for_a_small_window),
         TEST(test_write_while_lost_segment_waits),
         TEST(test_shutdown_while_lost_segment_waits),
         TEST(test_timeout_while_lost_segment_waits),
