@@ -138,7 +138,7 @@ static void name_peer(struct flow *f)
     _Static_assert(sizeof(name) <= SESSION_PEER_MAX_LEN, "a peer's name fits the cache");
     memcpy(name, &f->tuple.peer, sizeof(f->tuple.peer));
     memcpy(name + sizeof(f->tuple.peer), &f->tuple.peer_port, sizeof(f->tuple.peer_port));
-    session_set_peer(f->session, name, sizeof(name));
+    session_set_peer(f->session, name, sizeof(name), sizeof(f->tuple.peer));
 }
 
 /* Outbound: our SYN carries the ENO option. */
@@ -162,9 +162,12 @@ static bool start_inbound(struct flow *f, const struct packet *syn)
     uint8_t bytes[ENO_OPTION_MAX_LEN];
     size_t len = 0;
 
-    if (f->session && session_accept(f->session, packet_options(syn), syn->options_len, bytes,
-                                     &len) != TCNS_OK)
-        return false;
+    if (f->session) {
+        name_peer(f);
+        if (session_accept(f->session, packet_options(syn), syn->options_len, bytes, &len) !=
+            TCNS_OK)
+            return false;
+    }
     return set_option(&f->legs[SIDE_OUTER].syn_option, bytes, len);
 }
 
@@ -420,6 +423,8 @@ void relay_tick(struct relay *r, uint64_t now_ms)
 
     if (r->keepalive_s)
         flow_each(&r->flows, keep_alive, r);
+    if (r->session.cache)
+        resume_cache_tick(r->session.cache, now_ms);
     while ((f = r->flows.connecting_old) && now_ms - f->touched_ms > OPENER_SILENT_MAX_MS)
         end_flow(r, f, TUNNEL_END_TIMEOUT);
     relay_run(r);

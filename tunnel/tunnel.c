@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <ev.h>
+#include <poll.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <time.h>
@@ -36,7 +37,7 @@ struct tunnel {
     ev_io tun_io, uplink_in, uplink_out, nexthop_io;
     ev_timer tick, sweep;
     unsigned sweeps;
-    bool busy[SIDE_CNT]; /* the last batch from that side was a full one */
+    bool busy[SIDE_CNT]; /* more input is waiting on that side */
 };
 
 /* lwIP's callbacks carry no context of ours, and there is one tunnel per process. */
@@ -334,6 +335,14 @@ static int read_packet(struct tunnel *t, enum side side, struct vnet_packet *vp)
     return n;
 }
 
+/* A full batch does not mean that there is more, and nothing would wake us then. */
+static bool is_readable(const struct tunnel *t, enum side side)
+{
+    struct pollfd fd = {side == SIDE_INNER ? t->cfg.tun_fd : t->uplink.fd, POLLIN, 0};
+
+    return poll(&fd, 1, 0) == 1;
+}
+
 static void on_readable(struct tunnel *t, enum side side)
 {
     struct vnet_packet vp;
@@ -343,7 +352,7 @@ static void on_readable(struct tunnel *t, enum side side)
     stack_set_busy(side, true); /* until it is known to be otherwise */
     for (i = 0; i < BATCH_CNT && read_packet(t, side, &vp) > 0; i++)
         on_packet(t, side, &vp);
-    t->busy[side] = i == BATCH_CNT;
+    t->busy[side] = i == BATCH_CNT && is_readable(t, side);
     end_turn(t);
 }
 
@@ -508,6 +517,8 @@ static void configure_relay(struct tunnel *t)
     t->relay.session = cfg->session ? *cfg->session : session_config_default;
     /* Without memory for it connections are merely not resumed. */
     t->relay.session.cache = cfg->resume_max_cnt ? resume_cache_new(cfg->resume_max_cnt) : NULL;
+    if (t->relay.session.cache)
+        resume_cache_tick(t->relay.session.cache, now_ms());
 }
 
 int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)

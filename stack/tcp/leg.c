@@ -18,7 +18,10 @@
 /* Receive window: starts small, doubles as it is used, up to the side's limit. */
 #define RX_WINDOW_FIRST_LEN (256u * 1024)
 #define RX_WINDOW_MAX_LEN   (4u * 1024 * 1024)
-/* An ACK waits for further input, while there is some, until it covers this much. */
+/* An ACK waits for further input, while there is some, until it covers this much. Only
+ * among super-segments of so many packets: where packets come one by one, and may get
+ * lost, the other end needs ACKs to keep sending and to see the loss. */
+#define BULK_PACKETS     8u
 #define ACK_WAIT_MAX_LEN (256u * 1024)
 /* A window update of its own is worth a segment from here on. */
 #define WINDOW_UPDATE_LEN (128u * 1024)
@@ -398,8 +401,6 @@ static void on_handshake_done(struct leg *leg)
     leg->wire_mss = pcb->mss;
     if (leg->side == SIDE_INNER) {
         /* No network lies between: only the application's window limits us. */
-        uint32_t limit = pcb->flags & TF_WND_SCALE ? SEGMENT_MAX_LEN : SEGMENT_MAX_LEN / 4;
-        pcb->mss = (u16_t)(LWIP_MAX(limit / leg->wire_mss, 1) * leg->wire_mss);
         pcb->cwnd = TCP_SND_BUF;
         pcb->ssthresh = TCP_SND_BUF;
     } else {
@@ -578,6 +579,8 @@ void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
         tcp_set_flags(leg->pcb, TF_ACK_DELAY);
     if (ack_owed || packet->data_len >= 2u * leg->wire_mss)
         leg->ack_due = true;
+    if (packet->data_len > 0)
+        leg->rx_bulk = packet->data_len >= BULK_PACKETS * leg->wire_mss;
     leg_update_hot(leg);
 }
 
@@ -662,40 +665,60 @@ size_t leg_room(const struct leg *leg)
 /* A segment of several wire packets costs lwIP as much as one of one packet. It is lost
  * as a whole too, so it stays a small part of what is in flight, and of one packet where
  * packets were lost lately. */
-static void size_segments(struct leg *leg)
+static uint16_t segment_len(const struct leg *leg)
 {
-    struct tcp_pcb *pcb = leg->pcb;
+    const struct tcp_pcb *pcb = leg->pcb;
     uint32_t limit = pcb->flags & TF_WND_SCALE ? SEGMENT_MAX_LEN : SEGMENT_MAX_LEN / 4;
-    uint32_t packets = LWIP_MIN(recovery_segment_len(leg), limit) / leg->wire_mss;
-    uint16_t mss = (uint16_t)(LWIP_MAX(packets, 1) * leg->wire_mss);
-    const struct tcp_seg *tail = pcb->unsent;
+    uint32_t len = leg->side == SIDE_INNER ? limit : LWIP_MIN(recovery_segment_len(leg), limit);
 
-    if (leg->side == SIDE_INNER || mss == pcb->mss)
-        return;
+    return (uint16_t)(LWIP_MAX(len / leg->wire_mss, 1) * leg->wire_mss);
+}
+
+static err_t write_all(struct tcp_pcb *pcb, const uint8_t *data, size_t len)
+{
+    err_t err = ERR_OK;
+
+    while (len > 0 && err == ERR_OK) {
+        size_t n = LWIP_MIN(len, WRITE_MAX_LEN);
+        err = tcp_write(pcb, data, (u16_t)n, 0);
+        data += n;
+        len -= n;
+    }
+    return err;
+}
+
+/* tcp_write() fills up the last unsent segment, and asserts that it is no longer than
+ * segments are now. One that is longer is hidden from it. */
+static err_t write_behind(struct tcp_pcb *pcb, const uint8_t *data, size_t len)
+{
+    struct tcp_seg *head = pcb->unsent, *tail = head;
+
     while (tail && tail->next)
         tail = tail->next;
-    if (!tail || tail->len <= mss) /* tcp_write() may append to the tail, and asserts that it fits */
-        pcb->mss = mss;
+    if (!tail || tail->len <= pcb->mss)
+        return write_all(pcb, data, len);
+    if (!pcb->unacked) { /* it would miss the queue that its count speaks of */
+        pcb->mss = tail->len;
+        return write_all(pcb, data, len);
+    }
+    pcb->unsent = NULL;
+    err_t err = write_all(pcb, data, len);
+    tail->next = pcb->unsent;
+    pcb->unsent = head;
+    return err;
 }
 
 int leg_write(struct leg *leg, struct buf *buf, const uint8_t *data, size_t len)
 {
     if (!leg->pcb)
         return -EPIPE;
-    size_segments(leg);
     if (!tx_push(leg, buf, len))
         return -ENOMEM;
-    struct tcp_seg *lost = recovery_hide_lost(leg);
-    err_t err = ERR_OK;
-    while (len > 0 && err == ERR_OK) {
-        size_t n = LWIP_MIN(len, WRITE_MAX_LEN);
-        err = tcp_write(leg->pcb, data, (u16_t)n, 0);
-        data += n;
-        len -= n;
-    }
-    recovery_show_lost(leg, lost);
+    leg->pcb->mss = segment_len(leg);
+    if (write_behind(leg->pcb, data, len) != ERR_OK)
+        return -ENOMEM;
     leg_update_hot(leg);
-    return err == ERR_OK ? 0 : -ENOMEM;
+    return 0;
 }
 
 bool leg_has_urgent(const struct leg *leg, uint32_t *ret_off)
@@ -729,7 +752,7 @@ void leg_output(struct leg *leg)
     if (!leg->pcb)
         return;
     bool due = (leg->ack_due && leg->pcb->flags & TF_ACK_DELAY) || window_update_is_due(leg);
-    bool wait = due && stack.busy[leg->side] &&
+    bool wait = due && leg->rx_bulk && stack.busy[leg->side] &&
                 leg->pcb->rcv_nxt - leg->acked_seq < ACK_WAIT_MAX_LEN;
     set_ack_wait(leg, wait);
     if (due && !wait) {

@@ -69,6 +69,7 @@ struct leg {
     bool established;
     bool fin_sent;
     bool ack_due;        /* enough has arrived that the next leg_output() acknowledges it */
+    bool rx_bulk;        /* the last data came as a super-segment */
     uint32_t acked_seq;  /* what our last segment acknowledged */
 
     bool rx_urgent_set, tx_urgent_set;
