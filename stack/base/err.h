@@ -37,7 +37,8 @@ enum err_class {
     X(CRYPTO, LOCAL, 2, "cryptographic library failed")                                            \
     X(STATE, LOCAL, 3, "call does not fit the state")                                              \
     X(TOO_LARGE, LOCAL, 4, "does not fit a frame")                                                 \
-    X(LIMIT, LOCAL, 5, "a configured limit was reached")
+    X(LIMIT, LOCAL, 5, "a configured limit was reached")                                           \
+    X(SECRET_GONE, LOCAL, 6, "session secret is used up or forgotten")
 
 enum tcns_err {
 #define X(name, class, num, text) TCNS_ERR_##name = (ERR_CLASS_##class << 8) | (num),

@@ -22,6 +22,7 @@ void handshake_init(struct handshake *h, const struct session_config *cfg)
     *h = (struct handshake){
         .cfg = cfg,
         .reason = cfg->tep_cnt == 0 ? SESSION_REASON_OFF : SESSION_REASON_PENDING,
+        .no_resume = cfg->no_resume,
         .nonce_len = RESUME_NONCE_MAX_LEN,
     };
 }
@@ -31,26 +32,35 @@ void handshake_done(struct handshake *h)
     sodium_memzero(h, sizeof(*h));
 }
 
-/* Encryption is off for good; the secret that was taken is never used. */
+/* Encryption is off for good; a secret that was taken is never used. */
 static void disable(struct handshake *h, enum session_reason reason)
 {
     h->reason = reason;
     h->has_agreed = false;
-    h->has_secret = false;
+    h->has_secret = h->is_secret_found = false;
     h->result = (struct negotiation){0};
     sodium_memzero(&h->secret, sizeof(h->secret));
 }
 
 /* --- Our option ------------------------------------------------------------- */
 
-/* The resumption suboption: our half of the identifier and a fresh nonce. */
+/* RFC 8548 3.5: random. A SYN that comes again, also as a new connection, gets the
+ * same answer (RFC 8547 4.6). */
+static void make_nonce(struct handshake *h, uint8_t *ret)
+{
+    if (h->is_secret_found)
+        resume_answer_nonce(h->cfg->cache, &h->secret, h->cfg->random, ret, h->nonce_len);
+    else if (h->nonce_len > 0)
+        h->cfg->random(ret, h->nonce_len);
+}
+
+/* The resumption suboption: our half of the identifier and a nonce. */
 static struct eno_suboption make_resumption(struct handshake *h, uint8_t *data)
 {
     uint8_t theirs[KEYS_RESUME_HALF];
 
     resume_halves(&h->secret, data, theirs);
-    if (h->nonce_len > 0)
-        h->cfg->random(data + KEYS_RESUME_HALF, h->nonce_len);
+    make_nonce(h, data + KEYS_RESUME_HALF);
     return (struct eno_suboption){
         .first = ENO_V | h->secret.tep,
         .data = data,
@@ -70,7 +80,7 @@ static enum tcns_err store_local(struct handshake *h, const struct eno_suboption
 
 /* TEPs in the order of increasing priority, as host B would list them; a
  * resumption comes last, where it needs no length byte. */
-enum tcns_err handshake_connect(struct handshake *h, const uint8_t *peer, size_t peer_len)
+enum tcns_err handshake_connect(struct handshake *h, const struct resume_peer *peer)
 {
     const struct session_config *cfg = h->cfg;
     struct eno_suboption subs[1 + TEPS_MAX_CNT];
@@ -80,8 +90,8 @@ enum tcns_err handshake_connect(struct handshake *h, const uint8_t *peer, size_t
 
     if (h->local_len > 0 || h->reason != SESSION_REASON_PENDING)
         return TCNS_OK;
-    if (cfg->cache && peer_len > 0)
-        h->has_secret = resume_take_active(cfg->cache, cfg, peer, peer_len, &h->secret);
+    if (cfg->cache && !h->no_resume)
+        h->has_secret = resume_take_active(cfg->cache, cfg, peer, &h->secret);
     if (global)
         subs[cnt++] = (struct eno_suboption){.first = global};
     for (size_t i = cfg->tep_cnt; i-- > 0;)
@@ -94,15 +104,15 @@ enum tcns_err handshake_connect(struct handshake *h, const uint8_t *peer, size_t
 
 /* RFC 8548 3.5: agrees to the first proposal that names a secret of ours; that
  * goes before the order of TEPs (interpretation I20). */
-static bool take_proposed(struct handshake *h, const struct eno_option *remote)
+static bool find_proposed(struct handshake *h, const struct eno_option *remote)
 {
-    if (!h->cfg->cache)
+    if (!h->cfg->cache || h->no_resume)
         return false;
     for (size_t i = 0; i < h->cfg->tep_cnt; i++) {
         const struct eno_suboption *sub = negotiate_resumption(remote, h->cfg->teps[i]);
 
         if (sub &&
-            resume_take_passive(h->cfg->cache, h->cfg, h->cfg->teps[i], sub->data, &h->secret))
+            resume_find_passive(h->cfg->cache, h->cfg, h->cfg->teps[i], sub->data, &h->secret))
             return true;
     }
     return false;
@@ -116,7 +126,7 @@ static enum tcns_err answer(struct handshake *h, const struct eno_option *remote
         {.first = ENO_GLOBAL_B | (h->cfg->app_aware ? ENO_GLOBAL_A : 0)},
     };
 
-    h->has_secret = take_proposed(h, remote);
+    h->has_secret = h->is_secret_found = find_proposed(h, remote);
     if (h->has_secret)
         subs[1] = make_resumption(h, data);
     else
@@ -189,6 +199,18 @@ static enum tcns_err on_syn(struct handshake *h, const uint8_t *area, size_t are
     return on_first_syn(h, &remote);
 }
 
+/* The first ACK has come and has the option: encryption is on. RFC 8548 3.5: from here on
+ * the secret is used up. Another connection may have been faster. */
+static enum tcns_err enable(struct handshake *h)
+{
+    h->reason = h->result.is_resumed ? SESSION_REASON_RESUMED : SESSION_REASON_FULL;
+    if (h->is_secret_found && h->result.is_resumed &&
+        !resume_take_passive(h->cfg->cache, &h->secret))
+        return TCNS_ERR_SECRET_GONE;
+    h->is_secret_found = false;
+    return TCNS_OK;
+}
+
 enum tcns_err handshake_receive(struct handshake *h, unsigned flags, const uint8_t *area,
                                 size_t area_len)
 {
@@ -205,7 +227,7 @@ enum tcns_err handshake_receive(struct handshake *h, unsigned flags, const uint8
     else if (eno_scan(area, area_len, &option, &len) == 0)
         disable(h, SESSION_REASON_ENO_STRIPPED);
     if (e == TCNS_OK && (flags & HANDSHAKE_ACK) && h->has_agreed)
-        h->reason = h->result.is_resumed ? SESSION_REASON_RESUMED : SESSION_REASON_FULL;
+        e = enable(h);
     return e;
 }
 

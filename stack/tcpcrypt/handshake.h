@@ -34,6 +34,8 @@ struct handshake {
     enum session_reason reason;       /* PENDING until settled */
     bool has_agreed;                  /* the SYN segments agreed; result is valid */
     bool has_secret;
+    bool is_secret_found; /* passive opener: it is still in the cache */
+    bool no_resume;       /* neither propose nor agree to resumption */
     bool non_syn_received;
     uint8_t nonce_len; /* of our resumption nonce, RFC 8548 3.5 */
     uint8_t local_len; /* 0: not made yet, or none */
@@ -49,11 +51,11 @@ void handshake_init(struct handshake *h, const struct session_config *cfg);
 void handshake_done(struct handshake *h);
 
 /* Active opener: makes the option of the SYN. peer names the host for
- * resumption; peer_len = 0: no resumption. */
-enum tcns_err handshake_connect(struct handshake *h, const uint8_t *peer,
-                                size_t peer_len) MUST_CHECK;
+ * resumption; without a name there is none. */
+enum tcns_err handshake_connect(struct handshake *h, const struct resume_peer *peer) MUST_CHECK;
 
-/* A segment with these flags came in. Return: OK whatever the peer sent; a LOCAL error. */
+/* A segment with these flags came in. Return: OK whatever the peer sent; a
+ * LOCAL error, SECRET_GONE among them: the peer believes that encryption is on. */
 enum tcns_err handshake_receive(struct handshake *h, unsigned flags, const uint8_t *area,
                                 size_t area_len) MUST_CHECK;
 

@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Cache of session secrets for resumption.
+ *
+ * How it works: entries are named by number. Each is on two lists, in the order
+ * of use (for eviction) and of birth (for ageing), and in hash tables: once by
+ * name, and with each identifier of its window by that. The identifier of
+ * ss[i] lies in slot i modulo RESUME_WINDOW_CNT, so a step along the chain
+ * changes one slot.
  */
 #include "tcpcrypt/resume.h"
 
@@ -8,19 +14,44 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct entry {
-    struct resume_secret secret; /* chain = 0: the entry is free */
-    uint64_t used_at;            /* value of cache->clock */
+#include "base/siphash.h"
+
+#define NONE UINT32_MAX
+
+enum order { ORDER_USE, ORDER_BIRTH, ORDER_CNT };
+
+/* What a SYN may name, and what it was answered. */
+struct slot {
+    uint32_t next; /* in its bucket */
     uint8_t theirs[KEYS_RESUME_HALF];
-    uint8_t peer_len; /* 0: for passive opens */
-    uint8_t peer[SESSION_PEER_MAX_LEN];
+    bool has_nonce;
+    uint8_t nonce_len;
+    uint8_t nonce[RESUME_NONCE_MAX_LEN];
+    uint64_t answered_ms; /* when the nonce was drawn */
+};
+
+struct entry {
+    struct resume_secret secret; /* the lowest one unused; chain = 0: the entry is free */
+    struct resume_peer peer;
+    struct slot slots[RESUME_WINDOW_CNT];
+    uint64_t born_ms;
+    uint32_t name_next; /* in its bucket */
+    struct {
+        uint32_t older, newer;
+    } order[ORDER_CNT];
 };
 
 struct resume_cache {
     struct entry *entries; /* of sodium_malloc() */
-    size_t entry_max;
-    uint64_t clock; /* counts uses, for eviction */
-    uint64_t last_chain;
+    uint32_t entry_max;
+    uint32_t cnt;
+    uint32_t free; /* list through order[ORDER_USE].older */
+    uint32_t oldest[ORDER_CNT], newest[ORDER_CNT];
+    uint32_t *by_name, *by_id; /* buckets: numbers of entries, and of slots */
+    uint32_t name_mask, id_mask;
+    struct siphash_key key;
+    uint64_t now_ms, age_ms;
+    uint64_t put_cnt; /* makes chains unique */
 };
 
 void resume_halves(const struct resume_secret *secret, uint8_t ret_ours[KEYS_RESUME_HALF],
@@ -35,21 +66,201 @@ void resume_halves(const struct resume_secret *secret, uint8_t ret_ours[KEYS_RES
     sodium_memzero(id, sizeof(id));
 }
 
+/* --- Lists ------------------------------------------------------------------ */
+
+static void list_append(struct resume_cache *c, enum order o, uint32_t n)
+{
+    struct entry *en = &c->entries[n];
+
+    en->order[o].older = c->newest[o];
+    en->order[o].newer = NONE;
+    if (c->newest[o] == NONE)
+        c->oldest[o] = n;
+    else
+        c->entries[c->newest[o]].order[o].newer = n;
+    c->newest[o] = n;
+}
+
+static void list_remove(struct resume_cache *c, enum order o, uint32_t n)
+{
+    uint32_t older = c->entries[n].order[o].older, newer = c->entries[n].order[o].newer;
+
+    if (older == NONE)
+        c->oldest[o] = newer;
+    else
+        c->entries[older].order[o].newer = newer;
+    if (newer == NONE)
+        c->newest[o] = older;
+    else
+        c->entries[newer].order[o].older = older;
+}
+
+static void note_use(struct resume_cache *c, uint32_t n)
+{
+    list_remove(c, ORDER_USE, n);
+    list_append(c, ORDER_USE, n);
+}
+
+/* --- Hash tables ------------------------------------------------------------ */
+
+static struct slot *slot_at(const struct resume_cache *c, uint32_t slot_no)
+{
+    return &c->entries[slot_no / RESUME_WINDOW_CNT].slots[slot_no % RESUME_WINDOW_CNT];
+}
+
+static uint32_t *id_bucket(const struct resume_cache *c, const uint8_t half[KEYS_RESUME_HALF])
+{
+    return &c->by_id[siphash(&c->key, half, KEYS_RESUME_HALF) & c->id_mask];
+}
+
+static uint32_t *name_bucket(const struct resume_cache *c, const uint8_t *name, size_t len)
+{
+    return &c->by_name[siphash(&c->key, name, len) & c->name_mask];
+}
+
+static void id_add(struct resume_cache *c, uint32_t slot_no)
+{
+    struct slot *slot = slot_at(c, slot_no);
+    uint32_t *bucket = id_bucket(c, slot->theirs);
+
+    slot->next = *bucket;
+    *bucket = slot_no;
+}
+
+static void id_remove(struct resume_cache *c, uint32_t slot_no)
+{
+    struct slot *slot = slot_at(c, slot_no);
+    uint32_t *link = id_bucket(c, slot->theirs);
+
+    while (*link != slot_no)
+        link = &slot_at(c, *link)->next;
+    *link = slot->next;
+    sodium_memzero(slot, sizeof(*slot));
+}
+
+static void name_add(struct resume_cache *c, uint32_t n)
+{
+    struct entry *en = &c->entries[n];
+    uint32_t *bucket;
+
+    if (en->peer.len == 0)
+        return;
+    bucket = name_bucket(c, en->peer.name, en->peer.len);
+    en->name_next = *bucket;
+    *bucket = n;
+}
+
+static void name_remove(struct resume_cache *c, uint32_t n)
+{
+    const struct entry *en = &c->entries[n];
+    uint32_t *link;
+
+    if (en->peer.len == 0)
+        return;
+    link = name_bucket(c, en->peer.name, en->peer.len);
+    while (*link != n)
+        link = &c->entries[*link].name_next;
+    *link = en->name_next;
+}
+
+/* --- Entries ---------------------------------------------------------------- */
+
+static uint32_t slot_no_of(uint32_t n, uint64_t index)
+{
+    return n * RESUME_WINDOW_CNT + (uint32_t)(index % RESUME_WINDOW_CNT);
+}
+
+/* The slot of the secret that is ahead of the lowest one by that much. */
+static void fill_slot(struct resume_cache *c, uint32_t n, uint64_t ahead)
+{
+    struct resume_secret secret = c->entries[n].secret;
+    uint32_t slot_no = slot_no_of(n, secret.index + ahead);
+    uint8_t ours[KEYS_RESUME_HALF];
+
+    for (uint64_t i = 0; i < ahead; i++)
+        keys_next_secret(secret.ss, secret.ss);
+    resume_halves(&secret, ours, slot_at(c, slot_no)->theirs);
+    id_add(c, slot_no);
+    sodium_memzero(&secret, sizeof(secret));
+    sodium_memzero(ours, sizeof(ours));
+}
+
+/* RFC 8548 3.5: ss[i] leaves the cache, ss[i+1] takes its place. */
+static void step(struct resume_cache *c, uint32_t n)
+{
+    struct resume_secret *secret = &c->entries[n].secret;
+
+    id_remove(c, slot_no_of(n, secret->index));
+    keys_next_secret(secret->ss, secret->ss);
+    secret->index++;
+    fill_slot(c, n, RESUME_WINDOW_CNT - 1);
+}
+
+static void drop(struct resume_cache *c, uint32_t n)
+{
+    struct entry *en = &c->entries[n];
+
+    for (uint64_t i = 0; i < RESUME_WINDOW_CNT; i++)
+        id_remove(c, slot_no_of(n, i));
+    name_remove(c, n);
+    for (enum order o = 0; o < ORDER_CNT; o++)
+        list_remove(c, o, n);
+    sodium_memzero(en, sizeof(*en));
+    en->order[ORDER_USE].older = c->free;
+    c->free = n;
+    c->cnt--;
+}
+
+/* The low half of a chain's name is the number of its entry. */
+static uint32_t entry_of(const struct resume_cache *c, uint64_t chain)
+{
+    uint32_t n = (uint32_t)chain;
+
+    return chain != 0 && n < c->entry_max && c->entries[n].secret.chain == chain ? n : NONE;
+}
+
+static bool has_name(const struct entry *en, const uint8_t *name, size_t len)
+{
+    return en->peer.len == len && sodium_memcmp(en->peer.name, name, len) == 0;
+}
+
+/* --- The cache -------------------------------------------------------------- */
+
+static uint32_t mask_for(size_t cnt)
+{
+    uint32_t size = 1;
+
+    while (size < cnt)
+        size *= 2;
+    return size - 1;
+}
+
+static uint32_t *new_buckets(uint32_t mask)
+{
+    return malloc(((size_t)mask + 1) * sizeof(uint32_t));
+}
+
 struct resume_cache *resume_cache_new(size_t entry_max)
 {
     struct resume_cache *c = calloc(1, sizeof(*c));
 
-    assert(entry_max > 0);
+    assert(entry_max > 0 && entry_max <= 1u << 24);
     if (!c || sodium_init() < 0) {
         free(c);
         return NULL;
     }
-    c->entry_max = entry_max;
+    c->entry_max = (uint32_t)entry_max;
+    c->age_ms = RESUME_AGE_DEFAULT_MS;
+    c->name_mask = mask_for(entry_max);
+    c->id_mask = mask_for(entry_max * RESUME_WINDOW_CNT);
+    c->by_name = new_buckets(c->name_mask);
+    c->by_id = new_buckets(c->id_mask);
     c->entries = sodium_allocarray(entry_max, sizeof(*c->entries));
-    if (!c->entries) {
-        free(c);
+    if (!c->by_name || !c->by_id || !c->entries) {
+        resume_cache_free(c);
         return NULL;
     }
+    randombytes_buf(&c->key, sizeof(c->key));
     resume_cache_clear(c);
     return c;
 }
@@ -59,80 +270,106 @@ void resume_cache_free(struct resume_cache *c)
     if (!c)
         return;
     sodium_free(c->entries); /* wipes */
+    free(c->by_name);
+    free(c->by_id);
     free(c);
 }
 
 void resume_cache_clear(struct resume_cache *c)
 {
     sodium_memzero(c->entries, c->entry_max * sizeof(*c->entries));
+    memset(c->by_name, 0xff, ((size_t)c->name_mask + 1) * sizeof(*c->by_name)); /* NONE */
+    memset(c->by_id, 0xff, ((size_t)c->id_mask + 1) * sizeof(*c->by_id));
+    for (enum order o = 0; o < ORDER_CNT; o++)
+        c->oldest[o] = c->newest[o] = NONE;
+    c->cnt = 0;
+    c->free = NONE;
+    for (uint32_t n = c->entry_max; n-- > 0;) {
+        c->entries[n].order[ORDER_USE].older = c->free;
+        c->free = n;
+    }
 }
 
 size_t resume_cache_cnt(const struct resume_cache *c)
 {
-    size_t cnt = 0;
-
-    for (size_t i = 0; i < c->entry_max; i++)
-        cnt += c->entries[i].secret.chain != 0;
-    return cnt;
+    return c->cnt;
 }
 
-static bool has_peer(const struct entry *en, const uint8_t *peer, size_t peer_len)
+static bool is_too_old(const struct resume_cache *c, uint32_t n)
 {
-    return en->secret.chain != 0 && peer_len > 0 && en->peer_len == peer_len &&
-           sodium_memcmp(en->peer, peer, peer_len) == 0;
+    return c->now_ms - c->entries[n].born_ms >= c->age_ms;
 }
 
-/* The entry to overwrite: the peer's older one of that TEP, a free one, or the one unused longest.
- */
-static struct entry *find_room(struct resume_cache *c, uint8_t tep, const uint8_t *peer,
-                               size_t peer_len)
+static void drop_old(struct resume_cache *c)
 {
-    struct entry *oldest = &c->entries[0];
+    while (c->oldest[ORDER_BIRTH] != NONE && is_too_old(c, c->oldest[ORDER_BIRTH]))
+        drop(c, c->oldest[ORDER_BIRTH]);
+}
 
-    for (size_t i = 0; i < c->entry_max; i++) {
-        struct entry *en = &c->entries[i];
+void resume_cache_set_age(struct resume_cache *c, uint64_t age_ms)
+{
+    c->age_ms = age_ms;
+    drop_old(c);
+}
 
-        if (has_peer(en, peer, peer_len) && en->secret.tep == tep)
-            return en;
-        if (en->used_at < oldest->used_at)
-            oldest = en;
+void resume_cache_tick(struct resume_cache *c, uint64_t now_ms)
+{
+    c->now_ms = now_ms;
+    drop_old(c);
+}
+
+/* --- Putting in ------------------------------------------------------------- */
+
+static void drop_predecessor(struct resume_cache *c, const struct resume_peer *peer, uint8_t tep)
+{
+    uint32_t n, next;
+
+    for (n = *name_bucket(c, peer->name, peer->len); n != NONE; n = next) {
+        next = c->entries[n].name_next;
+        if (has_name(&c->entries[n], peer->name, peer->len) && c->entries[n].secret.tep == tep)
+            drop(c, n);
     }
-    return oldest;
 }
 
-static void note_secret(struct resume_cache *c, struct entry *en)
+static uint32_t take_free(struct resume_cache *c)
 {
-    uint8_t ours[KEYS_RESUME_HALF];
+    uint32_t n;
 
-    resume_halves(&en->secret, ours, en->theirs);
-    sodium_memzero(ours, sizeof(ours));
-    en->used_at = ++c->clock;
+    if (c->free == NONE)
+        drop(c, c->oldest[ORDER_USE]);
+    n = c->free;
+    c->free = c->entries[n].order[ORDER_USE].older;
+    c->cnt++;
+    return n;
 }
 
-uint64_t resume_put(struct resume_cache *c, const struct resume_secret *secret, const uint8_t *peer,
-                    size_t peer_len)
+uint64_t resume_put(struct resume_cache *c, const struct resume_secret *secret,
+                    const struct resume_peer *peer, bool was_active)
 {
     struct entry *en;
+    uint32_t n;
 
-    assert(peer_len <= SESSION_PEER_MAX_LEN);
-    en = find_room(c, secret->tep, peer, peer_len);
-    sodium_memzero(en, sizeof(*en));
+    assert(peer->host_len <= peer->len && peer->len <= sizeof(peer->name));
+    if (was_active && peer->len > 0)
+        drop_predecessor(c, peer, secret->tep);
+    n = take_free(c);
+    en = &c->entries[n];
     en->secret = *secret;
-    en->secret.chain = ++c->last_chain;
-    en->peer_len = (uint8_t)peer_len;
-    if (peer_len > 0)
-        memcpy(en->peer, peer, peer_len);
-    note_secret(c, en);
+    en->secret.index = 0;
+    en->secret.chain = ++c->put_cnt << 32 | n;
+    en->born_ms = c->now_ms;
+    en->peer = *peer;
+    if (!was_active)
+        en->peer.len = peer->host_len; /* the port it came from serves nobody */
+    for (enum order o = 0; o < ORDER_CNT; o++)
+        list_append(c, o, n);
+    name_add(c, n);
+    for (uint64_t i = 0; i < RESUME_WINDOW_CNT; i++)
+        fill_slot(c, n, i);
     return en->secret.chain;
 }
 
-/* RFC 8548 3.5: ss[i] leaves the cache, ss[i+1] takes its place. */
-static void take(struct resume_cache *c, struct entry *en, struct resume_secret *ret)
-{
-    *ret = en->secret;
-    keys_next_secret(en->secret.ss, en->secret.ss);
-    note_secret(c, en);
-}
+/* --- Taking out ------------------------------------------------------------- */
 
 static bool is_allowed(const struct session_config *cfg, const struct resume_secret *secret)
 {
@@ -146,43 +383,110 @@ static bool is_allowed(const struct session_config *cfg, const struct resume_sec
     return has_tep && has_aead;
 }
 
-bool resume_take_active(struct resume_cache *c, const struct session_config *cfg,
-                        const uint8_t *peer, size_t peer_len, struct resume_secret *ret)
+/* The SYN that names it was answered, and the ACK may still come. */
+static bool is_awaited(const struct resume_cache *c, const struct slot *slot)
 {
-    struct entry *newest = NULL;
+    return slot->has_nonce && c->now_ms - slot->answered_ms < RESUME_ANSWER_MAX_MS;
+}
 
-    for (size_t i = 0; i < c->entry_max; i++) {
-        struct entry *en = &c->entries[i];
+static bool is_any_awaited(const struct resume_cache *c, const struct entry *en)
+{
+    for (size_t i = 0; i < RESUME_WINDOW_CNT; i++)
+        if (is_awaited(c, &en->slots[i]))
+            return true;
+    return false;
+}
 
-        if (has_peer(en, peer, peer_len) && is_allowed(cfg, &en->secret) &&
-            (!newest || en->used_at > newest->used_at))
-            newest = en;
+/* Buckets begin with what was put last. Return: NONE when there is nothing to propose. */
+static uint32_t find_by_name(const struct resume_cache *c, const struct session_config *cfg,
+                             const uint8_t *name, size_t len)
+{
+    if (len == 0)
+        return NONE;
+    for (uint32_t n = *name_bucket(c, name, len); n != NONE; n = c->entries[n].name_next) {
+        const struct entry *en = &c->entries[n];
+
+        if (has_name(en, name, len) && is_allowed(cfg, &en->secret) && !is_any_awaited(c, en))
+            return n;
     }
-    if (!newest)
+    return NONE;
+}
+
+bool resume_take_active(struct resume_cache *c, const struct session_config *cfg,
+                        const struct resume_peer *peer, struct resume_secret *ret)
+{
+    uint32_t n = find_by_name(c, cfg, peer->name, peer->len);
+
+    if (n == NONE && peer->host_len < peer->len)
+        n = find_by_name(c, cfg, peer->name, peer->host_len);
+    if (n == NONE)
         return false;
-    take(c, newest, ret);
+    *ret = c->entries[n].secret;
+    step(c, n);
+    note_use(c, n);
     return true;
 }
 
-bool resume_take_passive(struct resume_cache *c, const struct session_config *cfg, uint8_t tep,
+static uint64_t index_in_window(const struct entry *en, uint32_t slot_no)
+{
+    uint64_t lowest = en->secret.index;
+
+    return lowest + (slot_no - lowest) % RESUME_WINDOW_CNT;
+}
+
+bool resume_find_passive(struct resume_cache *c, const struct session_config *cfg, uint8_t tep,
                          const uint8_t half[KEYS_RESUME_HALF], struct resume_secret *ret)
 {
-    for (size_t i = 0; i < c->entry_max; i++) {
-        struct entry *en = &c->entries[i];
+    uint32_t slot_no;
 
-        if (en->secret.chain != 0 && en->peer_len == 0 && en->secret.tep == tep &&
-            is_allowed(cfg, &en->secret) &&
-            sodium_memcmp(en->theirs, half, KEYS_RESUME_HALF) == 0) {
-            take(c, en, ret);
-            return true;
-        }
+    for (slot_no = *id_bucket(c, half); slot_no != NONE; slot_no = slot_at(c, slot_no)->next) {
+        const struct entry *en = &c->entries[slot_no / RESUME_WINDOW_CNT];
+        uint64_t index = index_in_window(en, slot_no);
+
+        if (en->secret.tep != tep || !is_allowed(cfg, &en->secret) ||
+            sodium_memcmp(slot_at(c, slot_no)->theirs, half, KEYS_RESUME_HALF) != 0)
+            continue;
+        for (*ret = en->secret; ret->index < index; ret->index++)
+            keys_next_secret(ret->ss, ret->ss);
+        return true;
     }
     return false;
 }
 
+void resume_answer_nonce(struct resume_cache *c, const struct resume_secret *secret,
+                         session_random_fn random, uint8_t *ret, size_t len)
+{
+    uint32_t n = entry_of(c, secret->chain);
+    struct slot *slot;
+
+    assert(n != NONE && len <= RESUME_NONCE_MAX_LEN);
+    slot = slot_at(c, slot_no_of(n, secret->index));
+    if (!is_awaited(c, slot) || slot->nonce_len != len) {
+        slot->has_nonce = true;
+        slot->nonce_len = (uint8_t)len;
+        slot->answered_ms = c->now_ms;
+        if (len > 0)
+            random(slot->nonce, len);
+    }
+    memcpy(ret, slot->nonce, len);
+}
+
+bool resume_take_passive(struct resume_cache *c, const struct resume_secret *secret)
+{
+    uint32_t n = entry_of(c, secret->chain);
+
+    if (n == NONE || secret->index < c->entries[n].secret.index)
+        return false;
+    while (c->entries[n].secret.index <= secret->index)
+        step(c, n);
+    note_use(c, n);
+    return true;
+}
+
 void resume_forget(struct resume_cache *c, uint64_t chain)
 {
-    for (size_t i = 0; i < c->entry_max; i++)
-        if (chain != 0 && c->entries[i].secret.chain == chain)
-            sodium_memzero(&c->entries[i], sizeof(c->entries[i]));
+    uint32_t n = entry_of(c, chain);
+
+    if (n != NONE)
+        drop(c, n);
 }

@@ -2,15 +2,25 @@
  * Cache of session secrets for resumption (RFC 8548 3.5).
  *
  * How it works: one entry per chain ss[1], ss[2], ... that came out of a fresh
- * key exchange; it holds the lowest secret not used yet. Taking a secret leaves
- * the next one of the chain in the entry, so no secret can be taken twice, not
- * even by connections that start at the same time. An entry serves either our
- * active opens (found by the peer's name) or our passive opens (found by the
- * identifier in the SYN), as the host opened the first connection: the two ends
- * then never propose the same secret to each other at once.
+ * key exchange. It holds the lowest secret not used yet and knows the
+ * identifiers of that one and the next RESUME_WINDOW_CNT - 1. Either host may
+ * open the next connection:
+ *
+ *   active    takes the secret for good when it makes its SYN, whatever becomes
+ *             of the connection. Entries are found by the peer's name.
+ *   passive   finds the secret that a SYN names, and takes it only when the
+ *             ACK with ENO has come, so that replayed SYNs use nothing up. A
+ *             later secret of the chain is recognised, too: SYNs get lost.
+ *             Taking it drops those before it.
+ *
+ * A secret that was taken is gone, so none can be enabled twice, in either
+ * role: of crossing proposals of the same secret both are refused. While a SYN
+ * is answered and its ACK is awaited, active opens leave the entry alone.
  *
  * The table is fixed, locked in memory and kept out of core dumps; when it is
- * full the entry unused for longest goes. Nothing is written to disk.
+ * full the entry unused for longest goes, and each goes some time after its key
+ * exchange. Nothing is written to disk. Look-ups go through keyed hashes: a
+ * stranger chooses names, and a peer can choose identifiers.
  */
 #ifndef TCNS_TCPCRYPT_RESUME_H
 #define TCNS_TCPCRYPT_RESUME_H
@@ -24,13 +34,28 @@
 #include "tcpcrypt/session.h"
 
 #define RESUME_NONCE_MAX_LEN 8 /* RFC 8548 3.5 */
+#define RESUME_WINDOW_CNT    4 /* secrets of a chain that a SYN may name */
+
+/* How long a chain lives, from its key exchange; bounds forward secrecy. */
+#define RESUME_AGE_DEFAULT_MS (2 * 60 * 60 * 1000ull)
+/* How long an answered SYN may wait for its ACK; Linux retries a SYN-ACK for 63 s. */
+#define RESUME_ANSWER_MAX_MS (120 * 1000ull)
 
 struct resume_secret {
     uint8_t tep;
     uint16_t aead;                   /* of the original session (interpretation I06) */
     enum session_role original_role; /* ours in the session with ss[0] */
     uint64_t chain;                  /* names the entry; 0: none */
+    uint64_t index;                  /* in the chain: 0 for the secret that was put */
     uint8_t ss[KEYS_K_LEN];
+};
+
+/* A peer by name, any bytes. The first host_len of len name its host, all of them
+ * the service there. */
+struct resume_peer {
+    uint8_t len; /* 0: no name */
+    uint8_t host_len;
+    uint8_t name[SESSION_PEER_MAX_LEN];
 };
 
 /* Gives the halves of a secret's identifier that the two hosts send. */
@@ -44,20 +69,34 @@ void resume_cache_free(struct resume_cache *c);
 /* Forgets all secrets. */
 void resume_cache_clear(struct resume_cache *c);
 size_t resume_cache_cnt(const struct resume_cache *c);
+/* From now on; RESUME_AGE_DEFAULT_MS unless set. */
+void resume_cache_set_age(struct resume_cache *c, uint64_t age_ms);
+/* Tells the time, of a clock that never goes back, and wipes what is too old. Without
+ * ticks nothing ages. */
+void resume_cache_tick(struct resume_cache *c, uint64_t now_ms);
 
-/* Adds an unused secret under a new chain. peer names the host for active
- * opens; peer_len = 0 makes it one for passive opens. A peer has one entry per
- * TEP: an older one goes. Return: the chain. */
-uint64_t resume_put(struct resume_cache *c, const struct resume_secret *secret, const uint8_t *peer,
-                    size_t peer_len);
+/* Adds an unused secret under a new chain. After an active open it is found by
+ * the service, in place of an older one of that TEP; after a passive open by the
+ * host, where there may be several behind one address. Without a name only SYNs
+ * find it. Return: the chain. */
+uint64_t resume_put(struct resume_cache *c, const struct resume_secret *secret,
+                    const struct resume_peer *peer, bool was_active);
 
-/* Takes the secret to propose to the peer, one that cfg still allows. */
+/* Takes the secret to propose to the peer, one that cfg still allows. Return: false
+ * when there is none. */
 bool resume_take_active(struct resume_cache *c, const struct session_config *cfg,
-                        const uint8_t *peer, size_t peer_len, struct resume_secret *ret);
+                        const struct resume_peer *peer, struct resume_secret *ret);
 
-/* Takes the secret that a SYN names with the other host's half. */
-bool resume_take_passive(struct resume_cache *c, const struct session_config *cfg, uint8_t tep,
+/* Finds the secret that a SYN names with the other host's half. It stays. */
+bool resume_find_passive(struct resume_cache *c, const struct session_config *cfg, uint8_t tep,
                          const uint8_t half[KEYS_RESUME_HALF], struct resume_secret *ret);
+/* The nonce for the answer to that SYN: drawn once, then the same until the secret is
+ * taken or RESUME_ANSWER_MAX_MS have passed. */
+void resume_answer_nonce(struct resume_cache *c, const struct resume_secret *secret,
+                         session_random_fn random, uint8_t *ret, size_t len);
+/* Takes a secret that was found: encryption will be enabled with it. Return: false when
+ * it is gone, taken by another connection or forgotten; it must not be used then. */
+bool resume_take_passive(struct resume_cache *c, const struct resume_secret *secret);
 
 /* Forgets the rest of a chain. */
 void resume_forget(struct resume_cache *c, uint64_t chain);

@@ -51,8 +51,8 @@ struct session {
     uint16_t aead;
     uint8_t id[SESSION_ID_LEN];
     uint64_t chain; /* cache entry that this session used or made; 0: none */
-    uint8_t peer_len;
-    uint8_t peer[SESSION_PEER_MAX_LEN];
+    bool no_cache;
+    struct resume_peer peer;
 };
 
 const struct session_config session_config_default = {
@@ -125,6 +125,7 @@ struct session *session_new(const struct session_config *cfg)
     if (!s)
         return NULL;
     s->cfg = cfg;
+    s->no_cache = cfg->no_cache;
     handshake_init(&s->handshake, cfg);
     return s;
 }
@@ -158,11 +159,22 @@ static enum tcns_err die(struct session *s, enum tcns_err e)
     return e;
 }
 
-void session_set_peer(struct session *s, const void *name, size_t len)
+void session_set_peer(struct session *s, const void *name, size_t len, size_t host_len)
 {
-    assert(len <= sizeof(s->peer));
-    memcpy(s->peer, name, len);
-    s->peer_len = (uint8_t)len;
+    assert(len <= sizeof(s->peer.name) && host_len <= len);
+    memcpy(s->peer.name, name, len);
+    s->peer.len = (uint8_t)len;
+    s->peer.host_len = (uint8_t)host_len;
+}
+
+void session_set_no_resume(struct session *s, bool no_resume)
+{
+    s->handshake.no_resume = no_resume;
+}
+
+void session_set_no_cache(struct session *s, bool no_cache)
+{
+    s->no_cache = no_cache;
 }
 
 enum tcns_err session_set_resume_nonce_len(struct session *s, size_t len)
@@ -230,10 +242,10 @@ static void remember(struct session *s, const struct exchange_result *r)
     struct resume_secret secret = {.tep = n->tep, .aead = r->aead, .original_role = n->role};
 
     /* An active open whose peer has no name could never find its secret again. */
-    if (!s->cfg->cache || (s->is_active && s->peer_len == 0))
+    if (!s->cfg->cache || s->no_cache || (s->is_active && s->peer.len == 0))
         return;
     keys_next_secret(r->ss, secret.ss);
-    s->chain = resume_put(s->cfg->cache, &secret, s->peer, s->is_active ? s->peer_len : 0);
+    s->chain = resume_put(s->cfg->cache, &secret, &s->peer, s->is_active);
     sodium_memzero(&secret, sizeof(secret));
 }
 
@@ -248,6 +260,8 @@ static enum tcns_err start_resumed(struct session *s)
     enum tcns_err e = open_session(s, &o);
 
     s->chain = secret->chain;
+    if (s->no_cache)
+        resume_forget(s->cfg->cache, s->chain);
     sodium_memzero(secret, sizeof(*secret));
     return e;
 }
@@ -305,7 +319,7 @@ enum tcns_err session_connect(struct session *s, uint8_t ret_option[ENO_OPTION_M
     if (s->state == STATE_DEAD)
         return s->fatal;
     s->is_active = true;
-    e = handshake_connect(&s->handshake, s->peer, s->peer_len);
+    e = handshake_connect(&s->handshake, &s->peer);
     if (e != TCNS_OK)
         return die(s, e);
     handshake_option(&s->handshake, HANDSHAKE_SYN, ret_option, ret_len);

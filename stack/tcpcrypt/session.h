@@ -93,6 +93,8 @@ struct session_config {
     bool mandatory_app_aware; /* disable encryption when the peer's a bit is 0 */
     bool passive_role; /* active opener sets b = 1: for simultaneous open only, RFC 8547 4.3 */
     struct resume_cache *cache; /* borrowed; NULL: neither resume nor remember */
+    bool no_resume;             /* see session_set_no_resume() */
+    bool no_cache;              /* see session_set_no_cache() */
     session_random_fn random;
 };
 
@@ -115,10 +117,16 @@ void session_free(struct session *s);
 
 #define SESSION_PEER_MAX_LEN 20 /* an address and a port */
 
-/* Names the host to be connected to, as the cache should know it; any bytes, copied.
- * To be called before session_connect(); without it that connection neither resumes
- * nor is remembered. Passive openers need no name. */
-void session_set_peer(struct session *s, const void *name, size_t len);
+/* Names the peer, as the cache should know it; any bytes, copied. The first host_len
+ * of them name its host, all of them the service there. To be called before
+ * session_connect() or session_accept(). Without it an active open neither resumes nor is
+ * remembered; a passive one may resume, but its secrets serve no active open. */
+void session_set_peer(struct session *s, const void *name, size_t len, size_t host_len);
+
+/* RFC 8548 3.5, policy of one connection, independent of each other; before
+ * session_connect() or session_accept(). The values of the configuration hold unless set. */
+void session_set_no_resume(struct session *s, bool no_resume); /* fresh key exchange always */
+void session_set_no_cache(struct session *s, bool no_cache);   /* no secret is kept after it */
 
 /* Length of our resumption nonce, 0 to 8; 8 unless set. A shorter one saves option space,
  * but is safe only where no session secret can ever be used twice: no cloned or
@@ -149,7 +157,9 @@ enum tcns_err session_accept(struct session *s, const uint8_t *area, size_t area
                              uint8_t ret_option[ENO_OPTION_MAX_LEN], size_t *ret_len) MUST_CHECK;
 
 /* Passive opener: the options area of the first ACK segment. Settles enabled or
- * not: without an ENO option in it encryption is disabled. Return: OK either way. */
+ * not: without an ENO option in it encryption is disabled. Return: OK either way;
+ * SECRET_GONE when another connection has used the secret up that was agreed on: then
+ * abort, because the peer will not speak plain TCP. */
 enum tcns_err session_accept_ack(struct session *s, const uint8_t *area,
                                  size_t area_len) MUST_CHECK;
 

@@ -33,14 +33,15 @@ struct world {
 };
 
 static struct session_config client_cfg, server_cfg;
+static const struct resume_peer peer = {.len = 4, .host_len = 4, .name = "peer"};
 
-static void put_secret(struct resume_cache *cache, enum session_role role, size_t peer_len)
+static void put_secret(struct resume_cache *cache, enum session_role role)
 {
     struct resume_secret secret = {
         .tep = TEP_ECDHE_CURVE25519, .aead = AEAD_CHACHA20_POLY1305, .original_role = role};
 
     resume_cache_clear(cache);
-    resume_put(cache, &secret, (const uint8_t *)"peer", peer_len);
+    resume_put(cache, &secret, &peer, role == SESSION_ROLE_A);
 }
 
 static void start(struct world *w)
@@ -48,12 +49,12 @@ static void start(struct world *w)
     uint8_t syn[ENO_OPTION_MAX_LEN], synack[ENO_OPTION_MAX_LEN];
     size_t syn_len, synack_len;
 
-    put_secret(client_cfg.cache, SESSION_ROLE_A, 4);
-    put_secret(server_cfg.cache, SESSION_ROLE_B, 0);
+    put_secret(client_cfg.cache, SESSION_ROLE_A);
+    put_secret(server_cfg.cache, SESSION_ROLE_B);
     w->client = session_new(&client_cfg);
     w->server = session_new(&server_cfg);
     FUZZ_CHECK(w->client && w->server);
-    session_set_peer(w->client, "peer", 4);
+    session_set_peer(w->client, "peer", 4, 4);
     FUZZ_CHECK(session_connect(w->client, syn, &syn_len) == TCNS_OK);
     FUZZ_CHECK(session_accept(w->server, syn, syn_len, synack, &synack_len) == TCNS_OK);
     FUZZ_CHECK(session_connect_synack(w->client, synack, synack_len) == TCNS_OK);

@@ -7,14 +7,15 @@
 #include "tcpcrypt/handshake.h"
 
 static struct session_config cfg;
+static const struct resume_peer peer = {.len = 6, .host_len = 4, .name = "peer80"};
 
 static void fill_cache(void)
 {
     struct resume_secret secret = {.tep = TEP_ECDHE_CURVE25519, .aead = AEAD_AES_128_GCM};
 
     resume_cache_clear(cfg.cache);
-    resume_put(cfg.cache, &secret, NULL, 0);
-    resume_put(cfg.cache, &secret, (const uint8_t *)"peer", 4);
+    resume_put(cfg.cache, &secret, &peer, false);
+    resume_put(cfg.cache, &secret, &peer, true);
 }
 
 static void check_option(const struct handshake *h, unsigned flags)
@@ -52,7 +53,7 @@ static void run(bool is_active, struct fuzz_input in)
     fill_cache();
     handshake_init(&h, &cfg);
     if (is_active)
-        FUZZ_CHECK(handshake_connect(&h, (const uint8_t *)"peer", 4) == TCNS_OK);
+        FUZZ_CHECK(handshake_connect(&h, &peer) == TCNS_OK);
     while (in.left > 0) {
         unsigned flags = fuzz_byte(&in) & (HANDSHAKE_SYN | HANDSHAKE_ACK);
         size_t len, max = fuzz_byte(&in);

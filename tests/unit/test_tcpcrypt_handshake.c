@@ -55,7 +55,7 @@ static void fill_cache(struct resume_cache *cache, json_t *secrets)
     for (size_t i = 0; i < json_array_size(secrets); i++) {
         struct resume_secret secret = secret_of(json_array_get(secrets, i));
 
-        resume_put(cache, &secret, NULL, 0);
+        resume_put(cache, &secret, &(struct resume_peer){0}, false);
     }
 }
 
@@ -172,7 +172,7 @@ static void check_handshake(json_t *c)
     cfg.tep_cnt = 1;
     host_init(&host, &cfg);
     if (vec_is(c, "opener", "active"))
-        assert_int_equal(handshake_connect(&host.h, NULL, 0), TCNS_OK);
+        assert_int_equal(handshake_connect(&host.h, &(struct resume_peer){0}), TCNS_OK);
     for (size_t i = 0; i < json_array_size(events); i++) {
         json_t *event = json_array_get(events, i);
 
@@ -201,7 +201,7 @@ static void test_syn_option(void **state)
     size_t len;
 
     host_init(&host, &cfg);
-    assert_int_equal(handshake_connect(&host.h, NULL, 0), TCNS_OK);
+    assert_int_equal(handshake_connect(&host.h, &(struct resume_peer){0}), TCNS_OK);
     assert_int_equal(handshake_option(&host.h, HANDSHAKE_SYN, out, &len), HANDSHAKE_REQUIRED);
     assert_bytes((struct bytes){(uint8_t *)plain, sizeof(plain)}, out, len);
     host_done(&host);
@@ -209,7 +209,7 @@ static void test_syn_option(void **state)
     cfg.app_aware = true;
     cfg.passive_role = true; /* RFC 8547 4.3: simultaneous open */
     host_init(&host, &cfg);
-    assert_int_equal(handshake_connect(&host.h, NULL, 0), TCNS_OK);
+    assert_int_equal(handshake_connect(&host.h, &(struct resume_peer){0}), TCNS_OK);
     handshake_option(&host.h, HANDSHAKE_SYN, out, &len);
     assert_bytes((struct bytes){(uint8_t *)both_bits, sizeof(both_bits)}, out, len);
     host_done(&host);

@@ -209,7 +209,7 @@ static void check_fresh(json_t *c)
 
 /* --- Resumed sessions: RFC 8548 3.5 ------------------------------------------------ */
 
-static const char peer_name[] = "10.0.0.1";
+static const struct resume_peer peer = {.len = 8, .host_len = 8, .name = "10.0.0.1"};
 
 static struct resume_secret secret_of(json_t *c, bool is_client)
 {
@@ -230,8 +230,8 @@ static void fill_caches(json_t *c)
 
     pair.client_cfg.cache = resume_cache_new(2);
     pair.server_cfg.cache = resume_cache_new(2);
-    resume_put(pair.client_cfg.cache, &client, (const uint8_t *)peer_name, sizeof(peer_name));
-    resume_put(pair.server_cfg.cache, &server, NULL, 0);
+    resume_put(pair.client_cfg.cache, &client, &peer, true);
+    resume_put(pair.server_cfg.cache, &server, &peer, false);
 }
 
 /* What is left in both caches is ss[index+1]. */
@@ -240,13 +240,13 @@ static void check_next_secret(json_t *c)
     uint8_t ours[KEYS_RESUME_HALF], theirs[KEYS_RESUME_HALF];
     struct resume_secret next;
 
-    assert_true(resume_take_active(pair.client_cfg.cache, &pair.client_cfg,
-                                   (const uint8_t *)peer_name, sizeof(peer_name), &next));
+    assert_true(resume_take_active(pair.client_cfg.cache, &pair.client_cfg, &peer, &next));
     assert_bytes(vec_hex(c, "next_ss"), next.ss, sizeof(next.ss));
     resume_halves(&next, ours, theirs);
     assert_true(
-        resume_take_passive(pair.server_cfg.cache, &pair.server_cfg, next.tep, ours, &next));
+        resume_find_passive(pair.server_cfg.cache, &pair.server_cfg, next.tep, ours, &next));
     assert_bytes(vec_hex(c, "next_ss"), next.ss, sizeof(next.ss));
+    assert_int_equal(next.index, 1);
 }
 
 static void check_resumed(json_t *c)
@@ -261,7 +261,7 @@ static void check_resumed(json_t *c)
     server_script.draws[0] = client_was_a ? nonce_b : nonce_a;
     fill_caches(c);
     pair_new_sessions(&pair);
-    session_set_peer(pair.client, peer_name, sizeof(peer_name));
+    session_set_peer(pair.client, peer.name, peer.len, peer.host_len);
     assert_int_equal(session_set_resume_nonce_len(pair.client, client_script.draws[0].len),
                      TCNS_OK);
     assert_int_equal(session_set_resume_nonce_len(pair.server, server_script.draws[0].len),
