@@ -18,11 +18,6 @@
 #include "tcpcrypt/rekey.h"
 #include "tcpcrypt/resume.h"
 
-/* RFC 8548 3.8: an AEAD key is good for a bounded number of messages. 2^22 frames
- * of 2^12 blocks each stay below the 2^34.5 blocks that RFC 8446 5.5 allows one
- * AES-GCM key. */
-#define FRAMES_PER_KEY_MAX (1u << 22)
-
 /* What the session waits for, in order. */
 enum state {
     STATE_OPTIONS,    /* the SYN exchange; only handshake is valid */
@@ -44,6 +39,7 @@ struct session {
     struct frame_rx rx;
     struct rekey rekey;
     uint32_t key_frame_cnt; /* frames sealed with the current key */
+    uint64_t key_byte_cnt;  /* their bytes on the wire */
     bool is_active;         /* session_connect() was called */
     bool fin_sent;
     bool fin_received;
@@ -378,13 +374,40 @@ bool session_is_open(const struct session *s)
 
 /* --- Stream out ------------------------------------------------------------- */
 
+static uint64_t limit_of(uint64_t wanted, uint64_t max)
+{
+    return wanted > 0 && wanted < max ? wanted : max;
+}
+
+/* Our sealing key has done enough. RFC 8548 3.8: an empty frame must not initiate while
+ * an earlier rekeying is unanswered. */
+static bool is_key_worn(const struct session *s, bool has_data)
+{
+    const struct session_config *cfg = s->cfg;
+
+    if (!has_data && s->rekey.remote < s->rekey.local)
+        return false;
+    return s->key_frame_cnt >= limit_of(cfg->rekey_frames, SESSION_REKEY_FRAMES_MAX) ||
+           s->key_byte_cnt >= limit_of(cfg->rekey_bytes, SESSION_REKEY_BYTES_MAX);
+}
+
+static void count_frame(struct session *s, bool is_first, size_t len)
+{
+    if (is_first) {
+        s->key_frame_cnt = 0;
+        s->key_byte_cnt = 0;
+    }
+    s->key_frame_cnt++;
+    s->key_byte_cnt += len;
+}
+
 static enum tcns_err seal(struct session *s, struct frame_head head, const struct iovec *iov,
                           size_t iov_cnt, struct buf **ret)
 {
     struct rekey rekey = s->rekey;
     enum tcns_err e;
 
-    if (s->key_frame_cnt >= FRAMES_PER_KEY_MAX && !rekey_is_owed(&rekey))
+    if (!rekey_is_owed(&rekey) && is_key_worn(s, iov_cnt > 0))
         rekey_initiate(&rekey);
     if (rekey_on_seal(&rekey))
         head.control |= FRAME_CONTROL_REKEY;
@@ -393,7 +416,7 @@ static enum tcns_err seal(struct session *s, struct frame_head head, const struc
         return die(s, e); /* the nonce may be used up */
     if (e != TCNS_OK)
         return e;
-    s->key_frame_cnt = head.control & FRAME_CONTROL_REKEY ? 1 : s->key_frame_cnt + 1;
+    count_frame(s, head.control & FRAME_CONTROL_REKEY, (*ret)->len);
     s->rekey = rekey;
     s->fin_sent = head.flags & FRAME_FLAG_FIN;
     return TCNS_OK;

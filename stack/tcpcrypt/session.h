@@ -50,6 +50,11 @@
 /* What an urgent mark adds to that. */
 #define SESSION_FRAME_URGENT_LEN 2
 
+/* What one AEAD key seals at most. Of the three AES-GCM bears least: RFC 8446 5.5 allows
+ * 2^24.5 records of 2^14 bytes; this is a quarter of their number and of their bytes. */
+#define SESSION_REKEY_BYTES_MAX  (1ull << 36)
+#define SESSION_REKEY_FRAMES_MAX (1u << 22)
+
 enum session_role { SESSION_ROLE_A, SESSION_ROLE_B };
 
 /* Why a connection is encrypted or is not. One list: names for people and
@@ -92,6 +97,10 @@ struct session_config {
     bool app_aware;           /* a bit of our global suboption, RFC 8547 4.3 */
     bool mandatory_app_aware; /* disable encryption when the peer's a bit is 0 */
     bool passive_role; /* active opener sets b = 1: for simultaneous open only, RFC 8547 4.3 */
+    /* A key seals at most that many frames, and no frame after that many bytes: then we
+     * rekey (RFC 8548 3.8). 0, or more than SESSION_REKEY_*_MAX: that maximum. */
+    uint64_t rekey_bytes;
+    uint32_t rekey_frames;
     struct resume_cache *cache; /* borrowed; NULL: neither resume nor remember */
     bool no_resume;             /* see session_set_no_resume() */
     bool no_cache;              /* see session_set_no_cache() */

@@ -731,25 +731,89 @@ static void test_rekey_after_fin(void **state)
     pair_check_data(pair.client, pair.server, "goes on");
 }
 
-/* The limit on frames per key is kept without the caller's help. */
+/* Control byte of a frame of len bytes, which arrives. */
+static uint8_t send_control(struct session *from, struct session *to, size_t len)
+{
+    static uint8_t data[1000];
+    uint8_t control;
+
+    to_server.len = 0;
+    pair_seal(from, data, len, 0, &to_server);
+    control = to_server.bytes[0];
+    got.len = 0;
+    pair_deliver(to, &to_server, &got);
+    return control;
+}
+
+/* We rekey after a number of frames, or of bytes on the wire. */
+static void test_rekey_after_frames(void **state)
+{
+    pair.client_cfg.rekey_frames = 3;
+    pair_open(&pair);
+    for (uint32_t generation = 0; generation < 4; generation++) {
+        for (int i = 0; i < 3; i++) {
+            bool is_first = i == 0 && generation > 0;
+
+            assert_int_equal(send_control(pair.client, pair.server, 10), is_first);
+            check_generations(pair.server, generation > 0 ? generation - is_first : 0, generation);
+            if (is_first)
+                carry(pair.server, pair.client);
+        }
+        check_generations(pair.client, generation, generation);
+    }
+}
+
+static void test_rekey_after_bytes(void **state)
+{
+    pair.client_cfg.rekey_bytes = 1000;
+    pair_open(&pair);
+    assert_int_equal(send_control(pair.client, pair.server, 979), 0); /* 999 bytes */
+    assert_int_equal(send_control(pair.client, pair.server, 1), 0);
+    assert_int_equal(send_control(pair.client, pair.server, 1), 1);
+    /* unanswered: data may go on to the next generation, RFC 8548 3.8 */
+    assert_int_equal(send_control(pair.client, pair.server, 979), 0);
+    assert_int_equal(send_control(pair.client, pair.server, 1), 1);
+    check_generations(pair.client, 2, 0);
+    check_generations(pair.server, 0, 2);
+    carry(pair.server, pair.client); /* two frames, one per generation (I08) */
+    check_generations(pair.client, 2, 2);
+    check_generations(pair.server, 2, 2);
+}
+
+/* RFC 8548 3.8: an empty frame does not initiate while an earlier rekeying is unanswered. */
+static void test_empty_frames_rekey_once(void **state)
+{
+    pair.client_cfg.rekey_frames = 2;
+    pair_open(&pair);
+    assert_int_equal(send_control(pair.client, pair.server, 0), 0);
+    assert_int_equal(send_control(pair.client, pair.server, 0), 0);
+    assert_int_equal(send_control(pair.client, pair.server, 0), 1);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(send_control(pair.client, pair.server, 0), 0);
+    carry(pair.server, pair.client);
+    assert_int_equal(send_control(pair.client, pair.server, 0), 1);
+}
+
+/* The limit on frames per key is kept without the caller's help, whatever he asks for. */
 static void test_rekey_by_itself(void **state)
 {
+    struct iovec iov = {(void *)(uintptr_t) "x", 1};
     struct buf *b;
     uint8_t control = 0;
 
+    pair.client_cfg.rekey_frames = UINT32_MAX;
     pair_open(&pair);
-    for (uint32_t i = 0; i < 1u << 22; i++) {
-        assert_int_equal(session_seal(pair.client, NULL, 0, 0, 0, &b), TCNS_OK);
+    for (uint32_t i = 0; i < SESSION_REKEY_FRAMES_MAX; i++) {
+        assert_int_equal(session_seal(pair.client, &iov, 1, 0, 0, &b), TCNS_OK);
         control |= b->bytes[0];
         buf_unref(b);
     }
     assert_int_equal(control, 0);
-    assert_int_equal(session_seal(pair.client, NULL, 0, 0, 0, &b), TCNS_OK);
-    assert_int_equal(b->bytes[0], 0x01);
-    buf_unref(b);
-    assert_int_equal(session_seal(pair.client, NULL, 0, 0, 0, &b), TCNS_OK);
-    assert_int_equal(b->bytes[0], 0x00);
-    buf_unref(b);
+    for (int is_first = 1; is_first >= 0; is_first--) {
+        assert_int_equal(session_seal(pair.client, &iov, 1, 0, 0, &b), TCNS_OK);
+        assert_int_equal(b->bytes[0], is_first);
+        buf_unref(b);
+    }
 }
 
 /* --- Urgent data: RFC 8548 3.7, interpretation I07 ----------------------------------- */
@@ -906,6 +970,9 @@ int main(void)
         T(test_rekey_rides_on_data),
         T(test_crossed_rekeys),
         T(test_rekey_after_fin),
+        T(test_rekey_after_frames),
+        T(test_rekey_after_bytes),
+        T(test_empty_frames_rekey_once),
         T(test_rekey_by_itself),
         T(test_urgent_mark_is_carried),
         T(test_urgent_mark_takes_room),
