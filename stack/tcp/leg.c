@@ -644,6 +644,14 @@ size_t leg_window(const struct leg *leg)
     return LWIP_MIN(leg->pcb->cwnd, leg->pcb->snd_wnd);
 }
 
+size_t leg_bytes_in(const struct leg *leg, uint32_t us)
+{
+    size_t window = leg_window(leg);
+    uint32_t srtt_us = leg->recovery.srtt_us;
+
+    return srtt_us > us ? (size_t)((uint64_t)window * us / srtt_us) : window;
+}
+
 size_t leg_room(const struct leg *leg)
 {
     struct tcp_pcb *pcb = leg->pcb;
@@ -687,24 +695,25 @@ static err_t write_all(struct tcp_pcb *pcb, const uint8_t *data, size_t len)
     return err;
 }
 
-/* tcp_write() fills up the last unsent segment, and asserts that it is no longer than
- * segments are now. One that is longer is hidden from it. */
-static err_t write_behind(struct tcp_pcb *pcb, const uint8_t *data, size_t len)
+/* tcp_write() fills up the last unsent segment. It must not see one that was lost in the
+ * middle of the stream, and asserts that it is no longer than segments are now. */
+static err_t write_behind(struct leg *leg, const uint8_t *data, size_t len)
 {
-    struct tcp_seg *head = pcb->unsent, *tail = head;
+    struct tcp_pcb *pcb = leg->pcb;
+    struct tcp_seg *hidden = recovery_hide_lost(leg), *tail = pcb->unsent;
 
     while (tail && tail->next)
         tail = tail->next;
-    if (!tail || tail->len <= pcb->mss)
-        return write_all(pcb, data, len);
-    if (!pcb->unacked) { /* it would miss the queue that its count speaks of */
-        pcb->mss = tail->len;
-        return write_all(pcb, data, len);
+    if (tail && tail->len > pcb->mss) {
+        if (pcb->unacked) {
+            hidden = pcb->unsent;
+            pcb->unsent = NULL;
+        } else { /* it would miss the queue that its count speaks of */
+            pcb->mss = tail->len;
+        }
     }
-    pcb->unsent = NULL;
     err_t err = write_all(pcb, data, len);
-    tail->next = pcb->unsent;
-    pcb->unsent = head;
+    recovery_show_lost(leg, hidden);
     return err;
 }
 
@@ -715,7 +724,7 @@ int leg_write(struct leg *leg, struct buf *buf, const uint8_t *data, size_t len)
     if (!tx_push(leg, buf, len))
         return -ENOMEM;
     leg->pcb->mss = segment_len(leg);
-    if (write_behind(leg->pcb, data, len) != ERR_OK)
+    if (write_behind(leg, data, len) != ERR_OK)
         return -ENOMEM;
     leg_update_hot(leg);
     return 0;
