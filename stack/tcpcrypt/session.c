@@ -7,11 +7,11 @@
 #include "tcpcrypt/session.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/dashed.h"
 #include "tcpcrypt/exchange.h"
 #include "tcpcrypt/frame.h"
 #include "tcpcrypt/handshake.h"
@@ -68,16 +68,11 @@ const char *session_reason_name(enum session_reason reason)
         SESSION_REASON_LIST(X)
 #undef X
     };
-    enum { NAME_CNT = sizeof(upper) / sizeof(upper[0]), NAME_MAX_LEN = 24 };
-    static char names[NAME_CNT][NAME_MAX_LEN];
-    char *name;
+    static char names[sizeof(upper) / sizeof(upper[0])][DASHED_MAX_LEN];
 
-    if ((size_t)reason >= NAME_CNT)
+    if ((size_t)reason >= sizeof(upper) / sizeof(upper[0]))
         return "unknown";
-    name = names[reason];
-    for (size_t i = 0; i < NAME_MAX_LEN - 1 && upper[reason][i]; i++)
-        name[i] = upper[reason][i] == '_' ? '-' : (char)tolower((unsigned char)upper[reason][i]);
-    return name;
+    return dashed(upper[reason], names[reason]);
 }
 
 const char *session_aead_name(uint16_t aead)
