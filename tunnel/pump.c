@@ -5,6 +5,9 @@
 
 #define CHUNK_MAX_CNT 64
 
+/* A frame is under way for about so long. */
+#define FRAME_TIME_US 5000u
+
 /* A frame is not worth sealing for fewer bytes than this while more are waiting. */
 #define FRAME_ROOM_MIN_LEN 2048u
 
@@ -27,16 +30,17 @@ static enum tcns_err send_output(struct flow *f)
     return write_buf(f, SIDE_OUTER, b);
 }
 
-/* How many application bytes the next frame takes: whole super-segments where the
- * path is wide, no more than one flight where it is narrow. */
+/* How many application bytes the next frame takes. None of it can be used before all of
+ * it is there: whole super-segments where the path is wide, packets where it is narrow. */
 static size_t frame_data_max(const struct leg *outer)
 {
-    size_t flight = leg_window(outer);
-    size_t frame = flight > outer->wire_mss ? flight : outer->wire_mss;
+    size_t packet = outer->wire_mss;
+    size_t limit =
+        (SESSION_FRAME_DATA_MAX_LEN + SESSION_FRAME_OVERHEAD_LEN) / packet * packet;
+    size_t frame = leg_bytes_in(outer, FRAME_TIME_US) / packet * packet; /* fill packets */
 
-    frame = frame / outer->wire_mss * outer->wire_mss; /* fill packets */
-    size_t limit = (SESSION_FRAME_DATA_MAX_LEN + SESSION_FRAME_OVERHEAD_LEN) / outer->wire_mss *
-                   outer->wire_mss;
+    if (frame < packet)
+        frame = packet;
     if (frame > limit)
         frame = limit;
     return frame - SESSION_FRAME_OVERHEAD_LEN;

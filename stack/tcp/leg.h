@@ -214,6 +214,8 @@ void leg_drop(struct leg *leg);
 
 /* Return: bytes that congestion window and receiver allow in flight now. */
 size_t leg_window(const struct leg *leg);
+/* Return: bytes that the path takes in that time, as far as is known; at most a window. */
+size_t leg_bytes_in(const struct leg *leg, uint32_t us);
 /* No packet of this leg may be larger than mtu from now on; what was lost for its
  * size is sent again. */
 void leg_set_path_mtu(struct leg *leg, uint32_t mtu);
