@@ -12,7 +12,7 @@
 #define IP6_LEN        40
 #define ICMP_HDR_LEN   8
 #define QUOTE_TCP_LEN  8  /* ports and sequence number: what RFC 792 promises */
-#define QUOTE_MAX_LEN  60 /* what we quote: an IP header and the start of TCP's */
+#define QUOTE_MAX_LEN  68 /* what we quote: the longest IP header and the start of TCP's */
 
 /* IPv4 errors come from here (RFC 7600): an address of nobody, which ctl routes to
  * the TUN, so that a strict reverse-path filter lets them in. */
@@ -82,6 +82,9 @@ static bool parse6(const uint8_t *bytes, size_t len, struct icmp_error *e)
         return false;
     e->tuple.local = addr_from_v6(quote + 8);
     e->tuple.peer = addr_from_v6(quote + 24);
+    /* Mapped addresses name IPv4 inside the program; on the wire they are bogus. */
+    if (addr_is_v4(&e->tuple.local) || addr_is_v4(&e->tuple.peer))
+        return false;
     get_ports(quote + IP6_LEN, e);
     e->code = icmp[1];
     e->too_big = icmp[0] == ICMP6_PACKET_TOO_BIG;
