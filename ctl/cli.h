@@ -27,10 +27,17 @@ enum cli_option_id {
     OPT_JSON = 'j',
     OPT_NETNS = 'n',
     OPT_VERBOSE = 'v',
-    OPT_BYPASS = 0x100,
+    OPT_AEAD = 0x100,
+    OPT_APP_AWARE,
+    OPT_BYPASS,
+    OPT_FALLBACK_TIME,
+    OPT_KEEPALIVE,
     OPT_LOG,
+    OPT_NO_RESUME,
     OPT_POLICY,
     OPT_READY_FD,
+    OPT_REKEY_BYTES,
+    OPT_TEP,
     OPT_UPLINK,
     OPT_EXEC_FIRST = 0x200, /* from here on: exec's own */
 };

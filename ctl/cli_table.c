@@ -2,6 +2,7 @@
  * The table of verbs and options. Nothing else knows which there are: dispatch,
  * option parsing, help, man page and completions read it.
  */
+#include "ctl/attach.h"
 #include "ctl/cli.h"
 #include "ctl/exec.h"
 #include "ctl/verbs.h"
@@ -13,17 +14,16 @@
 static const struct cli_option up_options[] = {
     {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS},
     {OPT_UPLINK, "uplink", "IF", "interface to the outside (default: that of the default route)"},
-    {OPT_POLICY, "policy", "prefer|require|off",
-     "prefer: clear when the peer cannot encrypt (default);\n"
-     "require: refuse then; off: never negotiate"},
-    {OPT_BYPASS, "bypass", "PORT[,PORT...]|none",
-     "TCP ports left to the kernel, at either end (default: ports\n"
-     "that encrypt themselves); ranges as 6000-6010, and the word\n"
-     "\"default\" in the list adds those"},
+    ATTACH_OPTIONS,
     {OPT_FOREGROUND, "foreground", NULL, "stay, and log to standard error"},
     {OPT_READY_FD, "ready-fd", "N", "write a newline to descriptor N when packets flow"},
-    {OPT_LOG, "log", "FILE", "append the daemon's log to FILE"},
     {OPT_VERBOSE, "verbose", NULL, "log more; again for still more"},
+    {OPT_END},
+};
+
+static const struct cli_option exec_options[] = {
+    ATTACH_OPTIONS,
+    {OPT_VERBOSE, "verbose", NULL, "log on standard error; again for more"},
     {OPT_END},
 };
 

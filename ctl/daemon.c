@@ -28,8 +28,11 @@ void daemon_options_init(struct daemon_options *opts)
     *opts = (struct daemon_options){
         .netns_fd = -1,
         .policy = TUNNEL_POLICY_PREFER,
+        .session = session_config_default,
+        .fallback_s = DAEMON_FALLBACK_S,
         .log_level = LOG_LEVEL_WARN,
     };
+    opts->session.rekey_bytes = SESSION_REKEY_BYTES_MAX;
     bypass_default(&opts->bypass);
 }
 

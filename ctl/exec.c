@@ -31,9 +31,11 @@
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "ctl/attach.h"
 #include "ctl/daemon.h"
 #include "ctl/dns.h"
 #include "ctl/exec_drain.h"
@@ -45,7 +47,7 @@
 #define DAEMON_STOP_MS  3000
 #define JANITOR_WAIT_MS 4000 /* for the supervisor to take leave of its peers */
 #define DRAIN_STEP_MS   20
-#define DRAIN_IDLE_MS   5000  /* without a byte moving */
+#define DRAIN_IDLE_MS   3000  /* without a packet: longer than the first retransmissions take */
 #define DRAIN_MAX_MS    60000 /* as long as Linux keeps an orphaned connection, tcp_fin_timeout */
 #define RESOLV_CONF     "/etc/resolv.conf"
 
@@ -55,19 +57,6 @@ const char exec_help[] =
     "starts, are encrypted where the peer can. Its addresses are private ones, translated to the "
     "caller's. Exits with the command's status, 128 and the number of the signal that ended it, "
     "125 when exec itself fails, 126 when the command cannot be executed, 127 when it is not found.";
-
-const struct cli_option exec_options[] = {
-    {OPT_POLICY, "policy", "prefer|require|off",
-     "prefer: clear when the peer cannot encrypt (default);\n"
-     "require: refuse then; off: never negotiate"},
-    {OPT_BYPASS, "bypass", "PORT[,PORT...]|none",
-     "TCP ports left to the kernel (default: ports that encrypt\n"
-     "themselves); ranges as 6000-6010, and the word \"default\" in\n"
-     "the list adds those"},
-    {OPT_LOG, "log", "FILE", "append the daemon's log to FILE"},
-    {OPT_VERBOSE, "verbose", NULL, "log on standard error; again for more"},
-    {OPT_END},
-};
 
 struct exec {
     struct daemon_options opts;
@@ -122,22 +111,10 @@ static void parse_options(struct exec *x, int argc, char **argv)
     cli_set_usage_code(EXEC_EXIT_FAILURE);
     daemon_options_init(&x->opts);
     while ((id = cli_next(verb, argc, argv)) != -1) {
-        switch (id) {
-        case OPT_POLICY:
-            x->opts.policy = cli_policy(verb, optarg);
-            break;
-        case OPT_BYPASS:
-            if (bypass_parse(optarg, &x->opts.bypass) < 0)
-                cli_usage(verb, "\"%s\" is no list of ports", optarg);
-            break;
-        case OPT_LOG:
-            x->opts.log_path = optarg;
-            break;
-        case OPT_VERBOSE:
-            x->verbose = true;
-            x->opts.log_level = cli_more_verbose(x->opts.log_level);
-            break;
-        }
+        if (attach_read_option(verb, id, &x->opts) || id != OPT_VERBOSE)
+            continue;
+        x->verbose = true;
+        x->opts.log_level = cli_more_verbose(x->opts.log_level);
     }
     if (optind >= argc)
         cli_usage(verb, "no command");
@@ -502,24 +479,36 @@ static int wait_for_command(struct exec *x)
 
 /* --- the end ---------------------------------------------------------------------- */
 
-/* Lets the daemon send what the command wrote before it ended. A signal that
- * would have ended the command ends this. */
+static int64_t now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Lets the daemon send what the command wrote before it ended: as long as there
+ * are connections of nobody and something moves on the link. A signal that would
+ * have ended the command ends this. */
 static void drain(struct exec *x)
 {
     struct pollfd p = {.fd = x->signal_fd, .events = POLLIN};
-    struct exec_drain d;
-    uint64_t progress = 0;
-    int idle_ms = 0;
+    uint64_t moved = 0, moved_before = 0;
+    int64_t start = now_ms(), last = start, now = start;
+    size_t cnt;
 
-    for (int ms = 0; ms < DRAIN_MAX_MS && idle_ms < DRAIN_IDLE_MS; ms += DRAIN_STEP_MS) {
-        if (exec_drain_look(x->netns_fd, x->daemon.pid, &d) < 0 || d.pending_cnt == 0)
+    while (exec_drain_pending(x->netns_fd, x->daemon.pid, &cnt) == 0 && cnt > 0) {
+        now = now_ms();
+        if (exec_link_bytes(x->host.link_name, &moved) < 0 || moved != moved_before)
+            last = now;
+        moved_before = moved;
+        if (now - last >= DRAIN_IDLE_MS || now - start >= DRAIN_MAX_MS) {
+            log_info("exec: %zu connections are cut off", cnt);
             return;
-        idle_ms = d.progress == progress ? idle_ms + DRAIN_STEP_MS : 0;
-        progress = d.progress;
+        }
         if (poll(&p, 1, DRAIN_STEP_MS) > 0 && pending_end(x))
             return;
     }
-    log_info("exec: %zu connections are cut off", d.pending_cnt);
 }
 
 static int run(struct exec *x)

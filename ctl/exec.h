@@ -7,7 +7,6 @@
 #include "ctl/cli.h"
 
 extern const char exec_help[];
-extern const struct cli_option exec_options[];
 
 /* Exit codes that are ours and not the command's. */
 #define EXEC_EXIT_FAILURE     125

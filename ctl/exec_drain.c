@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,24 +66,20 @@ static int owned_load(struct owned *o, pid_t inside, const char *table)
     return err;
 }
 
-static uint64_t int_of(const json_t *object, const char *key)
+static uint32_t int_of(const json_t *object, const char *key)
 {
-    return (uint64_t)json_integer_value(json_object_get(object, key));
+    return (uint32_t)json_integer_value(json_object_get(object, key));
 }
 
-static void note_session(const json_t *session, const struct owned *owned, struct exec_drain *d)
+static bool is_pending(const json_t *session, const struct owned *owned)
 {
     const char *state = json_string_value(json_object_get(session, "state"));
-    uint32_t ports = (uint32_t)int_of(session, "local_port") << 16 |
-                     (uint32_t)int_of(session, "peer_port");
+    uint32_t ports = int_of(session, "local_port") << 16 | int_of(session, "peer_port");
 
-    if (!state || strcmp(state, "closing") == 0 || owned_has(owned, ports))
-        return;
-    d->pending_cnt++;
-    d->progress += 1 + int_of(session, "tx_bytes") + int_of(session, "rx_bytes");
+    return state && strcmp(state, "closing") != 0 && !owned_has(owned, ports);
 }
 
-static int list_sessions(struct ctlclient *c, const struct owned *owned, struct exec_drain *d)
+static int count_pending(struct ctlclient *c, const struct owned *owned, size_t *cnt)
 {
     char error[CTLCLIENT_ERROR_LEN];
     bool more = true;
@@ -94,8 +91,8 @@ static int list_sessions(struct ctlclient *c, const struct owned *owned, struct 
         if (err)
             break;
         const json_t *session = json_object_get(params, "session");
-        if (session)
-            note_session(session, owned, d);
+        if (session && is_pending(session, owned))
+            (*cnt)++;
         json_decref(params);
     }
     return err;
@@ -113,11 +110,11 @@ static int connect_and_return(struct ctlclient *ret, int netns_fd)
     return err ? err : back;
 }
 
-int exec_drain_look(int netns_fd, pid_t inside, struct exec_drain *ret)
+int exec_drain_pending(int netns_fd, pid_t inside, size_t *ret_cnt)
 {
     struct ctlclient client = CTLCLIENT_NONE;
     struct owned owned = {0};
-    struct exec_drain d = {0};
+    size_t cnt = 0;
 
     int err = owned_load(&owned, inside, "tcp");
     if (!err)
@@ -125,10 +122,10 @@ int exec_drain_look(int netns_fd, pid_t inside, struct exec_drain *ret)
     if (!err)
         err = connect_and_return(&client, netns_fd);
     if (!err)
-        err = list_sessions(&client, &owned, &d);
+        err = count_pending(&client, &owned, &cnt);
     ctlclient_done(&client);
     free(owned.ports);
     if (!err)
-        *ret = d;
+        *ret_cnt = cnt;
     return err;
 }

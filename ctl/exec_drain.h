@@ -8,16 +8,11 @@
 #define TCNS_CTL_EXEC_DRAIN_H
 
 #include <stddef.h>
-#include <stdint.h>
 #include <sys/types.h>
 
-struct exec_drain {
-    size_t pending_cnt; /* live connections that no process owns any more */
-    uint64_t progress;  /* changes while bytes move or connections end */
-};
-
-/* netns_fd: the command's namespace; inside: a process in it.
+/* Counts live connections that no process owns any more. netns_fd: the command's
+ * namespace; inside: a process in it.
  * Return: 0; -errno when the daemon does not answer. */
-int exec_drain_look(int netns_fd, pid_t inside, struct exec_drain *ret);
+int exec_drain_pending(int netns_fd, pid_t inside, size_t *ret_cnt);
 
 #endif

@@ -361,6 +361,20 @@ int exec_link_create(const struct exec_link *l, const char **ret_step)
     return enter_and_configure(l);
 }
 
+int exec_link_bytes(const char *host_name, uint64_t *ret)
+{
+    CLEANUP(sock_free) struct nl_sock *sk = NULL;
+    CLEANUP(link_free) struct rtnl_link *link = NULL;
+
+    int err = open_route(&sk);
+    if (!err)
+        err = netlink_errno(rtnl_link_get_kernel(sk, 0, host_name, &link));
+    if (!err)
+        *ret = rtnl_link_get_stat(link, RTNL_LINK_RX_BYTES) +
+               rtnl_link_get_stat(link, RTNL_LINK_TX_BYTES);
+    return err;
+}
+
 int exec_link_delete(const char *host_name)
 {
     CLEANUP(sock_free) struct nl_sock *sk = NULL;

@@ -34,6 +34,9 @@ struct exec_link {
  * Return: 0; -errno with *ret_step saying what failed. The pair may then exist. */
 int exec_link_create(const struct exec_link *l, const char **ret_step);
 
+/* How many bytes have passed in both directions. Return: 0; -errno. */
+int exec_link_bytes(const char *host_name, uint64_t *ret);
+
 /* Return: 0, also when there is no such link; -errno. */
 int exec_link_delete(const char *host_name);
 

@@ -8,7 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ctl/attach.h"
 #include "ctl/policy.h"
+#include "ctl/suites.h"
 #include "tunnel/tunnel.h"
 
 #define SERVICE_INTERFACE "org.varlink.service"
@@ -207,17 +209,49 @@ static json_t *counters_json(const struct tunnel_counters *counters)
     return o;
 }
 
+static json_t *teps_json(const struct session_config *cfg)
+{
+    json_t *a = json_array();
+
+    for (size_t i = 0; i < cfg->tep_cnt; i++)
+        json_array_append_new(a, json_string(suites_tep_name(cfg->teps[i])));
+    return a;
+}
+
+static json_t *aeads_json(const struct session_config *cfg)
+{
+    json_t *a = json_array();
+
+    for (size_t i = 0; i < cfg->aead_cnt; i++)
+        json_array_append_new(a, json_string(suites_aead_name(cfg->aeads[i])));
+    return a;
+}
+
+static void add_options(json_t *o, const struct daemon_options *opts)
+{
+    const struct session_config *cfg = &opts->session;
+    char bypass[BYPASS_STR_LEN];
+
+    set_text(o, "policy", policy_name(opts->policy));
+    set_text(o, "bypass", bypass_str(&opts->bypass, bypass));
+    json_object_set_new(o, "teps", teps_json(cfg));
+    json_object_set_new(o, "aeads", aeads_json(cfg));
+    json_object_set_new(o, "resume", json_boolean(!cfg->no_resume));
+    set_number(o, "keepalive", opts->keepalive_s);
+    set_number(o, "rekey_bytes", cfg->rekey_bytes);
+    set_text(o, "app_aware", attach_app_aware_name(cfg));
+    set_number(o, "fallback_time", opts->fallback_s);
+}
+
 static void get_status(struct ctlserver_client *c, const struct ns1 *n)
 {
-    char bypass[BYPASS_STR_LEN];
     json_t *o = json_object();
 
     set_number(o, "pid", (uint64_t)n->supervisor);
     set_number(o, "worker_pid", (uint64_t)getpid());
     set_number(o, "netns", n->netns_inode);
     set_text(o, "uplink", n->uplink);
-    set_text(o, "policy", policy_name(n->opts->policy));
-    set_text(o, "bypass", bypass_str(&n->opts->bypass, bypass));
+    add_options(o, n->opts);
     set_number(o, "worker_restarts", n->restarts);
     json_object_set_new(o, "started", json_real(n->started_s));
     set_text(o, "version", TCNS_VERSION);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ctl/attach.h"
 #include "ctl/cli.h"
 #include "ctl/daemon.h"
 #include "ctl/fds.h"
@@ -24,16 +25,6 @@ struct up {
     int ready_fd;
 };
 
-static void read_bypass(struct up *u, const char *text)
-{
-    int err = bypass_parse(text, &u->opts.bypass);
-
-    if (err == -E2BIG)
-        cli_usage(u->verb, "more than %d port ranges", BYPASS_MAX_CNT);
-    if (err)
-        cli_usage(u->verb, "\"%s\" is no list of ports", text);
-}
-
 static int read_ready_fd(const struct up *u, const char *text)
 {
     int fd = (int)cli_number(u->verb, "descriptor", text, 0, INT_MAX);
@@ -45,6 +36,8 @@ static int read_ready_fd(const struct up *u, const char *text)
 
 static void read_option(struct up *u, int id)
 {
+    if (attach_read_option(u->verb, id, &u->opts))
+        return;
     switch (id) {
     case OPT_NETNS:
         u->netns = optarg;
@@ -52,20 +45,11 @@ static void read_option(struct up *u, int id)
     case OPT_UPLINK:
         u->opts.uplink = optarg;
         break;
-    case OPT_POLICY:
-        u->opts.policy = cli_policy(u->verb, optarg);
-        break;
-    case OPT_BYPASS:
-        read_bypass(u, optarg);
-        break;
     case OPT_FOREGROUND:
         u->foreground = true;
         break;
     case OPT_READY_FD:
         u->ready_fd = read_ready_fd(u, optarg);
-        break;
-    case OPT_LOG:
-        u->opts.log_path = optarg;
         break;
     case OPT_VERBOSE:
         u->opts.log_level = cli_more_verbose(u->opts.log_level);

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "ctl/ctlserver.h"
 #include "ctl/ns1.h"
+#include "ctl/suites.h"
 #include "tunnel/tunnel.h"
 
 /* Secrets for the next connection to a peer; about 150 bytes of locked memory each. */
@@ -110,6 +111,35 @@ static bool is_bypassed(const void *bypass, uint16_t port)
     return bypass_has(bypass, port);
 }
 
+static void test_one(const struct worker_args *args, const struct session_config *one,
+                     const char *name, const char *option)
+{
+    char what[WORKER_TEXT_LEN];
+
+    if (session_selftest(one) == TCNS_OK)
+        return;
+    snprintf(what, sizeof(what), "the crypto libraries cannot do %s; leave it out with --%s", name,
+             option);
+    fail(args, -ENOTSUP, what);
+}
+
+/* Not only to find out: what the crypto libraries load on first use is loaded now. */
+static void test_crypto(const struct worker_args *args)
+{
+    const struct session_config *cfg = &args->opts->session;
+
+    if (args->opts->policy == TUNNEL_POLICY_OFF)
+        return;
+    for (size_t i = 0; i < cfg->tep_cnt; i++) {
+        struct session_config one = {.teps = {cfg->teps[i]}, .tep_cnt = 1};
+        test_one(args, &one, suites_tep_name(cfg->teps[i]), "tep");
+    }
+    for (size_t i = 0; i < cfg->aead_cnt; i++) {
+        struct session_config one = {.aeads = {cfg->aeads[i]}, .aead_cnt = 1};
+        test_one(args, &one, suites_aead_name(cfg->aeads[i]), "aead");
+    }
+}
+
 static void start_tunnel(struct worker *w)
 {
     const struct worker_args *a = w->args;
@@ -119,7 +149,10 @@ static void start_tunnel(struct worker *w)
         .tun_ifindex = a->tun_ifindex,
         .uplink_ifindex = a->uplink_ifindex,
         .policy = a->opts->policy,
-        .resume_max_cnt = RESUME_MAX_CNT,
+        .session = &a->opts->session,
+        .resume_max_cnt = a->opts->session.no_resume ? 0 : RESUME_MAX_CNT,
+        .keepalive_s = a->opts->keepalive_s,
+        .fallback_s = a->opts->fallback_s,
         .is_bypassed = is_bypassed,
         .bypass = &a->opts->bypass,
     };
@@ -178,6 +211,7 @@ void worker_run(const struct worker_args *args)
     w.loop = ev_default_loop(EVFLAG_AUTO);
     if (!w.loop)
         fail(args, -ENOMEM, "cannot make an event loop");
+    test_crypto(args);
     start_tunnel(&w);
     start_server(&w);
     start_events(&w);

@@ -388,6 +388,20 @@ while True: s.accept()[0].close()
     p.stop()
 
 
+# Nobody else on the machine sleeps just as long.
+LONG = f"6{os.getpid()}"
+
+
+def _sleeps():
+    """Return: the process of "sleep LONG", once it runs."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                if f.read() == f"sleep\0{LONG}\0".encode():
+                    return int(pid)
+    return None
+
+
 def test_signals_are_forwarded(lab):
     _, h, _b = home(lab, peer_up=False)
     before = state(h)
@@ -402,24 +416,11 @@ while True: signal.pause()
         wait_for(lambda p=p: "ready" in p.out(), 10, "ready")
         p.send_signal(sig)
         expect_eq(p.wait(10), 42, f"signal {sig}")
-    p = start(h, "sleep", "60")
-    wait_for(lambda: _command_runs(h, "sleep"), 10, "the command")
+    p = start(h, "sleep", LONG)
+    wait_for(_sleeps, 10, "the command")
     p.terminate()
     expect_eq(p.wait(10), 128 + 15, "ended by the signal")
     gone(h, before)
-
-
-def _command_runs(h, name):
-    """A process of that name in a namespace that is not h's."""
-    own = os.stat(h.path).st_ino
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            with open(f"/proc/{pid}/comm") as f:
-                if f.read().strip() != name:
-                    continue
-            if os.stat(f"/proc/{pid}/ns/net").st_ino != own:
-                return int(pid)
-    return None
 
 
 def test_ignored_and_blocked_signals_are_inherited(lab):
@@ -510,8 +511,8 @@ def test_terminal_and_job_control(lab):
         t.expect("PROMPT>")
         t.send("echo status $?\n")
         t.expect("status 0")
-        t.send(f"{binary()} exec -- sleep 60\n")
-        wait_for(lambda: _command_runs(h, "sleep"), 10, "the command")
+        t.send(f"{binary()} exec -- sleep {LONG}\n")
+        wait_for(_sleeps, 10, "the command")
         t.send("\x03")
         t.expect("PROMPT>")
         t.send("echo status $?\n")
@@ -519,8 +520,8 @@ def test_terminal_and_job_control(lab):
         t.send("\x1c")  # Ctrl-\ at the prompt does nothing
         t.send(f"{binary()} exec -- bash --norc --noprofile\n")
         t.expect("PROMPT>")
-        t.send("sleep 60\n")
-        wait_for(lambda: _command_runs(h, "sleep"), 10, "the command")
+        t.send(f"sleep {LONG}\n")
+        wait_for(_sleeps, 10, "the command")
         t.send("\x1a")
         t.expect("Stopped")
         t.send("exit 3\n")
@@ -545,8 +546,8 @@ def test_killed_exec_takes_all_with_it(lab):
     _, h, _b = home(lab, peer_up=False)
     before = state(h)
     n = len(tcns_processes(h))
-    p = start(h, "sleep", "3600")
-    sleeper = wait_for(lambda: _command_runs(h, "sleep"), 10, "the command")
+    p = start(h, "sleep", LONG)
+    sleeper = wait_for(_sleeps, 10, "the command")
     p.kill()
     p.wait()
     wait_for(lambda: not os.path.exists(f"/proc/{sleeper}"), 5, "the command is dead")
@@ -558,8 +559,8 @@ def test_killed_with_its_group(lab):
     """kill -9 to the whole process group at once."""
     _, h, _b = home(lab, peer_up=False)
     before = state(h)
-    p = start(h, "sleep", "3600", start_new_session=True)
-    wait_for(lambda: _command_runs(h, "sleep"), 10, "the command")
+    p = start(h, "sleep", LONG, start_new_session=True)
+    wait_for(_sleeps, 10, "the command")
     os.killpg(p.pid, signal.SIGKILL)
     p.wait()
     gone(h, before)
@@ -568,8 +569,8 @@ def test_killed_with_its_group(lab):
 def test_next_exec_cleans_up_after_a_killed_janitor(lab):
     _, h, _b = home(lab, peer_up=False)
     before = state(h)
-    p = start(h, "sleep", "3600")
-    wait_for(lambda: _command_runs(h, "sleep"), 10, "the command")
+    p = start(h, "sleep", LONG)
+    wait_for(_sleeps, 10, "the command")
     with open(f"/proc/{p.pid}/task/{p.pid}/children") as f:
         children = [int(x) for x in f.read().split()]
     janitor = [c for c in children if open(f"/proc/{c}/comm").read().strip() == "tcns-janitor"]
@@ -577,7 +578,7 @@ def test_next_exec_cleans_up_after_a_killed_janitor(lab):
     os.kill(janitor[0], signal.SIGKILL)
     p.kill()
     p.wait()
-    wait_for(lambda: not _command_runs(h, "sleep"), 5, "the command is dead")
+    wait_for(lambda: not _sleeps(), 5, "the command is dead")
     expect("tcpcrypt-ns-exec-" in state(h)["nft"], "something is left, for the sake of this test")
     expect_eq(h.sysctl("net.ipv4.ip_forward"), "1")
     r = ex(h, "true")
@@ -590,7 +591,7 @@ def test_interrupted_while_setting_up(lab):
     _, h, _b = home(lab, peer_up=False)
     before = state(h)
     for ms in range(0, 120, 8):
-        p = start(h, "sleep", "60")
+        p = start(h, "sleep", LONG)
         time.sleep(ms / 1000)  # the moment is what varies; nothing is waited for
         p.terminate()
         expect(p.wait(10) in (143, -15), "exit status", p.returncode)
@@ -601,11 +602,11 @@ def test_killed_while_setting_up(lab):
     _, h, _b = home(lab, peer_up=False)
     before = state(h)
     for ms in range(0, 120, 8):
-        p = start(h, "sleep", "60")
+        p = start(h, "sleep", LONG)
         time.sleep(ms / 1000)
         p.kill()
         p.wait()
-    wait_for(lambda: not _command_runs(h, "sleep"), 5, "no command runs")
+    wait_for(lambda: not _sleeps(), 5, "no command runs")
     # A janitor may not have been there yet: then the next one cleans up.
     expect_eq(ex(h, "true").returncode, 0)
     gone(h, before)
