@@ -72,6 +72,43 @@ static void test_usage_errors(void **state)
     assert_int_equal(RUN("version", "now"), EXIT_USAGE);
 }
 
+/* What up and exec share; neither gets as far as to do anything. */
+static void test_attach_options(void **state)
+{
+    static const char *const bad[] = {
+        "--policy=never",
+        "--bypass=http",
+        "--bypass=",
+        "--tep=",
+        "--tep=X25519",
+        "--tep=P-256,P-256",
+        "--aead=AES",
+        "--aead=AES-128-GCM,",
+        "--aead=P-256",
+        "--no-resume=1",
+        "--keepalive=0",
+        "--keepalive=-1",
+        "--keepalive=1h",
+        "--keepalive=86401",
+        "--rekey-bytes=0",
+        "--rekey-bytes=1e9",
+        "--app-aware=yes",
+        "--app-aware=",
+        "--rekey-bytes=99999999999999999999",
+        "--fallback-time=0",
+        "--fallback-time=86401",
+    };
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_int_equal(RUN("up", "--netns=self", bad[i]), EXIT_USAGE);
+        assert_int_equal(RUN("exec", bad[i], "--", "true"), 125);
+    }
+    assert_int_equal(RUN("up", "--tep=P-521,curve448", "--aead=chacha20-poly1305", "--no-resume",
+                         "--keepalive=86400", "--app-aware=mandatory", "--fallback-time=1",
+                         "--netns=tcns-test-none"),
+                     EXIT_NEGATIVE);
+}
+
 static void test_no_such_namespace(void **state)
 {
     assert_int_equal(RUN("up", "--netns", "tcns-test-none"), EXIT_NEGATIVE);
@@ -115,11 +152,9 @@ static void test_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_help_and_version),
-        cmocka_unit_test(test_usage_errors),
-        cmocka_unit_test(test_no_such_namespace),
-        cmocka_unit_test(test_exec_usage),
-        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_help_and_version), cmocka_unit_test(test_usage_errors),
+        cmocka_unit_test(test_attach_options),   cmocka_unit_test(test_no_such_namespace),
+        cmocka_unit_test(test_exec_usage),       cmocka_unit_test(test_table),
     };
 
     return cmocka_run_group_tests_name("ctl/cli", tests, NULL, NULL);

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The options that up and exec share: what a daemon is told at its start.
+ */
+#ifndef TCNS_CTL_ATTACH_H
+#define TCNS_CTL_ATTACH_H
+
+#include <stdbool.h>
+
+#include "ctl/cli.h"
+#include "ctl/daemon.h"
+#include "ctl/suites.h"
+
+/* Entries of a table of options. */
+#define ATTACH_OPTIONS                                                                             \
+    {OPT_POLICY, "policy", "prefer|require|off",                                                   \
+     "prefer: clear when the peer cannot encrypt (default);\n"                                     \
+     "require: refuse then; off: never negotiate"},                                                \
+        {OPT_BYPASS, "bypass", "PORT[,PORT...]|none",                                              \
+         "TCP ports left to the kernel, at either end (default: ports\n"                           \
+         "that encrypt themselves); ranges as 6000-6010, and the word\n"                           \
+         "\"default\" in the list adds those"},                                                    \
+        {OPT_TEP, "tep", "NAME[,NAME...]",                                                         \
+         "key exchanges to offer, best first (default: all):\n" SUITES_TEP_NAMES},                 \
+        {OPT_AEAD, "aead", "NAME[,NAME...]",                                                       \
+         "ciphers to offer, best first (default: all):\n" SUITES_AEAD_NAMES},                      \
+        {OPT_NO_RESUME, "no-resume", NULL, "exchange keys afresh for every connection"},           \
+        {OPT_KEEPALIVE, "keepalive", "SECONDS",                                                    \
+         "have the peer of an idle connection prove, after so long,\n"                             \
+         "that it is there; end the connection when it does not"},                                 \
+        {OPT_REKEY_BYTES, "rekey-bytes", "N",                                                      \
+         "new keys after so many bytes (default: what the ciphers\n"                               \
+         "allow)"},                                                                                \
+        {OPT_APP_AWARE, "app-aware", "off|on|mandatory",                                           \
+         "tell peers that applications here know of encryption (default:\n"                        \
+         "off); mandatory: clear when the peer's do not"},                                         \
+        {OPT_FALLBACK_TIME, "fallback-time", "SECONDS",                                            \
+         "how long a peer is opened without encryption after a SYN that\n"                         \
+         "asks for it was lost on the way (default: 600)"},                                        \
+    {                                                                                              \
+        OPT_LOG, "log", "FILE", "append the daemon's log to FILE"                                  \
+    }
+
+/* Reads the value of one of these into opts; exits with a usage error when it is no
+ * value. Return: false when id is none of these. */
+bool attach_read_option(const struct cli_verb *verb, int id, struct daemon_options *opts);
+
+/* Return: "off", "on", "mandatory". */
+const char *attach_app_aware_name(const struct session_config *cfg);
+
+#endif
