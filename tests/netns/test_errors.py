@@ -487,4 +487,5 @@ def test_no_reset_leaks_from_tests_of_ports(lab):
         expect_eq(len([t for t in cap.tcp() if t.flags & RST]), 50)
 
 
-tap.main()
+if __name__ == "__main__":
+    tap.main()

@@ -795,4 +795,5 @@ def test_small_mtu_is_passed_on(lab):
     expect_eq(json.loads(out)[0]["mtu"], 1400)
 
 
-tap.main()
+if __name__ == "__main__":
+    tap.main()

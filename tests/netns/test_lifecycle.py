@@ -607,4 +607,5 @@ def test_sessions_without_a_daemon(lab):
     expect_eq(a.tcns("sessions", check=False).returncode, 3, "exit status")
 
 
-tap.main()
+if __name__ == "__main__":
+    tap.main()

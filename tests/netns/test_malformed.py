@@ -450,4 +450,5 @@ def test_random_bytes_on_both_sides(lab):
         t.unharmed()
 
 
-tap.main()
+if __name__ == "__main__":
+    tap.main()

@@ -382,4 +382,5 @@ def test_udp_and_icmp_stay_native(lab):
         s.close()
 
 
-tap.main()
+if __name__ == "__main__":
+    tap.main()

@@ -48,4 +48,5 @@ def test_interrupted_leaves_nothing(lab):
         wait_for(lambda p=p: not left_of(p.pid), 5, f"nothing left after {sig}")
 
 
-tap.main()
+if __name__ == "__main__":
+    tap.main()

@@ -264,7 +264,8 @@ def drop_once(r, match):
                     extra="set seen {\ntype inet_service . inet_service\nflags dynamic\n}")
 
 
-def test_lost_syn_is_repeated_with_the_same_option(lab):
+def test_lost_syn_is_repeated_with_the_same_option_or_none(lab):
+    """RFC 8547 4.6: never another one; the active opener may give it up."""
     r, a, b = both(lab)
     drop_once(r, "tcp flags & (syn|ack) == syn")
     with Capture(r, a.peer_if) as cap:
@@ -272,9 +273,40 @@ def test_lost_syn_is_repeated_with_the_same_option(lab):
         cap.stop()
     syns = [t for t in cap.tcp() if t.flags & (SYN | ACK) == SYN]
     expect(len(syns) >= 2, "the SYN was sent again", syns)
-    expect_eq(len({t.option(OPT_ENO) for t in syns}), 1, "the option's bytes")
+    expect(syns[0].option(OPT_ENO), "the first one offers")
+    expect_eq(len({t.option(OPT_ENO) for t in syns} - {None}), 1, "the option's bytes")
     expect_eq(len({t.seq for t in syns}), 1, "the sequence number")
-    check_wire(cap)
+    bad = [t for t in cap.tcp() if not t.ip_ok or not t.tcp_ok or t.flags & RST]
+    expect(not bad, "checksums, and no RST", bad[:3])
+
+
+def test_path_that_drops_option_69(lab):
+    """A middlebox that drops SYNs with it: the connection comes about, in clear."""
+    r, a, b = both(lab)
+    r.forward_rules("tcp option 69 exists drop")
+    with b.listen(80) as listener, a.connect(b.ip4, 80, 15) as c:
+        s, _ = listener.accept()
+        c.sendall(b"to b")
+        expect_eq(s.recv(10), b"to b")
+        at_a, at_b = sessions_of(a, b, 80)
+        expect_eq((at_a["state"], at_b["state"]), ("clear", "clear"))
+        expect(at_a["reason"] not in ("full", "peer-no-eno"), "the reason tells", at_a)
+        s.close()
+
+
+def test_path_that_drops_option_69_and_policy_require(lab):
+    """Then there is no connection, and no plaintext."""
+    r, a, b = lab.star("a", "b")
+    a.up("--policy", "require")
+    b.up()
+    r.forward_rules("tcp option 69 exists drop")
+    with Capture(r, a.peer_if) as cap, b.listen(80):
+        try:
+            a.connect(b.ip4, 80, 4).close()
+            expect(False, "connected")
+        except OSError:
+            pass
+        expect(all(t.option(OPT_ENO) for t in cap.tcp() if t.flags & SYN), "each SYN offers")
 
 
 def test_lost_syn_ack_is_repeated_with_the_same_option(lab):
@@ -348,4 +380,5 @@ def test_bytes_are_counted(lab):
 
 
 
-tap.main()
+if __name__ == "__main__":
+    tap.main()
