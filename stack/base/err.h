@@ -29,7 +29,6 @@ enum err_class {
     X(FRAME_AUTH, PEER, 6, "frame failed authentication")                                          \
     X(FRAME_MALFORMED, PEER, 7, "frame is authentic but malformed")                                \
     X(FRAME_LENGTH, PEER, 8, "frame is too short for its AEAD tag")                                \
-    X(FRAME_AFTER_FIN, PEER, 9, "frame after the final frame")                                     \
     X(TRUNCATED, PEER, 10, "stream ended without a final frame")                                   \
     X(ENO_SYN_DATA_ACKED, PEER, 11, "data of a SYN segment was acknowledged")                      \
     X(REFUSED_CLEAR, POLICY, 1, "encryption is required and was not negotiated")                   \

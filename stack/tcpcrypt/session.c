@@ -497,9 +497,12 @@ static enum tcns_err on_frame(struct session *s, const uint8_t *in, size_t in_le
     struct frame_head head;
     enum tcns_err e;
 
-    *used = 0;
-    if (s->fin_received && in_len > 0)
-        return TCNS_ERR_FRAME_AFTER_FIN;
+    if (s->fin_received) {
+        /* Nothing after the final frame counts (interpretation I10). Anyone can inject it,
+         * so it is no reason to reset what ended well. */
+        *used = in_len;
+        return TCNS_ERR_AGAIN;
+    }
     e = frame_open(&s->rx, in, in_len, used, &head, &rx->data);
     if (e != TCNS_OK)
         return e;

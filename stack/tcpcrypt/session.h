@@ -232,7 +232,8 @@ struct session_rx {
 
 /* Eats bytes of the peer's TCP data stream, in order, split anywhere. Stops after
  * one whole message or frame; *ret_used says how many bytes were taken (always all
- * of them with AGAIN). Plaintext is given out only after its tag was verified.
+ * of them with AGAIN). Plaintext is given out only after its tag was verified. All that
+ * follows a final frame is eaten and ignored.
  * Return: OK with *ret_rx filled; AGAIN; a PEER or LOCAL error, which is final: later
  * calls give it again. */
 enum tcns_err session_open(struct session *s, const uint8_t *in, size_t in_len, size_t *ret_used,
