@@ -19,6 +19,7 @@ enum {
     OP_FLIP,    /* position byte, mask byte: a byte on the wire changes */
     OP_RAW,     /* length byte, bytes: the attacker inserts them */
     OP_CUT,     /* count byte: bytes are lost at the end of the wire */
+    OP_URGENT,  /* length byte, data, two bytes of offset */
     OP_CNT,
 };
 
@@ -30,6 +31,7 @@ struct world {
     bool is_over;     /* the server has refused something */
     uint8_t sent[8192], got[8192];
     size_t sent_len, got_len;
+    size_t urgent_sent, urgent_got; /* sums over where the marks point in the data */
 };
 
 static struct session_config client_cfg, server_cfg;
@@ -87,10 +89,13 @@ static void seal(struct world *w, struct fuzz_input *in, unsigned flags)
     uint8_t *data = fuzz_bytes(in, max, &len);
     struct iovec iov[2] = {{data, len / 2}, {data + len / 2, len - len / 2}};
     struct buf *b = NULL;
-    enum tcns_err e = session_seal(w->client, iov, 2, flags, 0, &b);
+    bool is_urgent = flags & SESSION_SEAL_URGENT;
+    uint16_t off = is_urgent ? (uint16_t)(fuzz_byte(in) << 8 | fuzz_byte(in)) : 0;
+    enum tcns_err e = session_seal(w->client, iov, 2, flags, off, &b);
 
     FUZZ_CHECK(e == TCNS_OK || e == TCNS_ERR_STATE);
     if (e == TCNS_OK) {
+        w->urgent_sent += is_urgent ? w->sent_len + off + 1 : 0;
         memcpy(w->sent + w->sent_len, data, len);
         w->sent_len += len;
     }
@@ -127,6 +132,7 @@ static void answer(struct world *w)
 
 static void note(struct world *w, struct session_rx *rx)
 {
+    w->urgent_got += rx->urgent ? w->got_len + rx->urgent_off + 1 : 0;
     if (rx->data) {
         FUZZ_CHECK(rx->data->len <= sizeof(w->got) - w->got_len);
         memcpy(w->got + w->got_len, buf_data(rx->data), rx->data->len);
@@ -189,6 +195,9 @@ static void run(struct world *w, struct fuzz_input *in)
         case OP_FIN:
             seal(w, in, op == OP_FIN ? SESSION_SEAL_FIN : 0);
             break;
+        case OP_URGENT:
+            seal(w, in, SESSION_SEAL_URGENT);
+            break;
         case OP_REKEY:
             rekey(w);
             break;
@@ -204,8 +213,9 @@ static void run(struct world *w, struct fuzz_input *in)
         }
     }
     deliver(w, SIZE_MAX);
+    FUZZ_CHECK(w->urgent_got <= w->urgent_sent);
     if (!w->is_tampered)
-        FUZZ_CHECK(w->got_len == w->sent_len);
+        FUZZ_CHECK(w->got_len == w->sent_len && w->urgent_got == w->urgent_sent);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -216,6 +226,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!client_cfg.cache) {
         client_cfg = session_config_default;
         client_cfg.random = fuzz_random;
+        client_cfg.rekey_frames = 7; /* keys change by themselves, too */
         server_cfg = client_cfg;
         client_cfg.cache = resume_cache_new(1);
         server_cfg.cache = resume_cache_new(1);

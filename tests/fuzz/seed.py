@@ -49,7 +49,7 @@ def init_seeds(vectors):
         yield init_seed(1, case["tep"], 100, bytes.fromhex(case["init2"]) + frame)
 
 
-SEAL, FIN, REKEY, ANSWER, DELIVER, FLIP, RAW, CUT = range(8)
+SEAL, FIN, REKEY, ANSWER, DELIVER, FLIP, RAW, CUT, URGENT = range(9)
 
 
 def seal(data, op=SEAL):
@@ -67,6 +67,8 @@ def frame_seeds(vectors):
     for case in vectors["frame_failures"]:
         frame = bytes.fromhex(case["frame"])
         yield seal(b"x") + bytes([RAW, len(frame)]) + frame + seal(b"y")
+    yield seal(b"urgent", URGENT) + bytes([0, 5]) + seal(b"", URGENT) + bytes([255, 255]) + good
+    yield seal(b"x") * 20 + bytes([DELIVER, 3, ANSWER]) + seal(b"y") * 20
     yield good + bytes([CUT, 3]) + seal(b"after the gap")
     yield seal(b"end", FIN) + bytes([DELIVER, 255]) + seal(b"more") + bytes([RAW, 3, 0, 0, 1])
 
