@@ -31,10 +31,10 @@ static int get(const char *key, char ret[32])
     if (fd < 0)
         return -errno;
     ssize_t n = read(fd, ret, 31);
-    int err = n < 0 ? -errno : 0;
+    int err = errno;
     close(fd);
-    if (err)
-        return err;
+    if (n < 0)
+        return -err;
     ret[n] = '\0';
     ret[strcspn(ret, "\n")] = '\0';
     return 0;
