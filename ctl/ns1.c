@@ -15,10 +15,7 @@
 
 #define SERVICE_INTERFACE "org.varlink.service"
 
-/* Connections copied out of the tunnel at once: bounds memory for each client,
- * and the time the data path waits. */
-#define CHUNK_CNT 1024
-/* Of those, as many become text in one turn of the loop. */
+/* Connections that become text in one call of a stream: bounds the time the data path waits. */
 #define TURN_CNT 64
 
 static const char ns1_description[] =
@@ -88,41 +85,6 @@ static void get_description(struct ctlserver_client *c, const json_t *params)
 
 /* --- ListSessions ----------------------------------------------------------- */
 
-/* tunnel_list() cannot start in the middle, so each chunk skips what was listed
- * before: no memory grows with the number of connections. What opens or ends
- * between two chunks may be missed or come twice. */
-struct listing {
-    struct tunnel *tunnel;
-    size_t listed; /* connections in earlier chunks */
-    size_t seen;   /* in this pass over the tunnel */
-    size_t cnt;    /* in this chunk */
-    size_t next;   /* in this chunk, to be sent */
-    bool last;     /* no chunk follows */
-    struct tunnel_session chunk[CHUNK_CNT];
-};
-
-static bool copy_session(const struct tunnel_session *s, void *arg)
-{
-    struct listing *l = arg;
-
-    if (l->seen++ < l->listed)
-        return true;
-    if (l->cnt == CHUNK_CNT) {
-        l->last = false;
-        return false;
-    }
-    l->chunk[l->cnt++] = *s;
-    return true;
-}
-
-static void load_chunk(struct listing *l)
-{
-    l->listed += l->cnt;
-    l->seen = l->cnt = l->next = 0;
-    l->last = true;
-    tunnel_list(l->tunnel, copy_session, l);
-}
-
 static json_t *hex(const uint8_t *bytes, size_t len)
 {
     char text[2 * SESSION_ID_LEN + 1];
@@ -142,6 +104,16 @@ static void add_crypto(json_t *o, const struct session_info *info)
     json_object_set_new(o, "session_id", hex(info->id, SESSION_ID_LEN));
 }
 
+/* How it ended, when it has. */
+static void add_end(json_t *o, const struct tunnel_session *s)
+{
+    set_text(o, "end", tunnel_end_name(s->end));
+    if (s->error != TCNS_OK)
+        set_text(o, "error", err_name(s->error));
+    if (s->ended_s > 0)
+        json_object_set_new(o, "ended", json_real(s->ended_s));
+}
+
 static json_t *session_json(const struct tunnel_session *s)
 {
     char addr[ADDR_STR_LEN];
@@ -154,50 +126,112 @@ static json_t *session_json(const struct tunnel_session *s)
     set_text(o, "dir", s->inbound ? "in" : "out");
     set_text(o, "state", tunnel_state_name(s->state));
     set_text(o, "reason", tunnel_reason_name(s->reason));
-    if (s->state == TUNNEL_STATE_ENCRYPTED && s->info.has_id)
+    if (s->info.has_id)
         add_crypto(o, &s->info);
     set_number(o, "tx_bytes", s->tx_bytes);
     set_number(o, "rx_bytes", s->rx_bytes);
     json_object_set_new(o, "started", json_real(s->started_s));
+    add_end(o, s);
     return o;
+}
+
+/* Each session becomes text where it lies: no memory grows with their number. */
+struct listing {
+    struct tunnel *tunnel;
+    struct tunnel_cursor cursor;
+    struct ctlserver_client *client;
+    unsigned cnt; /* in this call */
+};
+
+static bool send_session(const struct tunnel_session *s, void *arg)
+{
+    struct listing *l = arg;
+
+    ctlserver_continue(l->client, json_pack("{s:o}", "session", session_json(s)));
+    return ++l->cnt < TURN_CNT;
 }
 
 static bool produce_sessions(struct ctlserver_client *c, void *state)
 {
     struct listing *l = state;
 
-    for (int i = 0; i < TURN_CNT; i++) {
-        if (l->next == l->cnt && l->last) {
-            ctlserver_reply(c, NULL);
-            return false;
-        }
-        if (l->next == l->cnt)
-            load_chunk(l);
-        if (l->next < l->cnt)
-            ctlserver_continue(c,
-                               json_pack("{s:o}", "session", session_json(&l->chunk[l->next++])));
-    }
+    l->client = c;
+    l->cnt = 0;
+    if (tunnel_list_from(l->tunnel, &l->cursor, send_session, l))
+        return true;
+    ctlserver_reply(c, NULL);
+    return false;
+}
+
+/* The history moves on between two calls of a stream; so it is copied. */
+struct history_copy {
+    size_t cnt, next;
+    struct tunnel_session sessions[TUNNEL_ENDED_MAX_CNT];
+};
+
+static bool copy_session(const struct tunnel_session *s, void *arg)
+{
+    struct history_copy *h = arg;
+
+    h->sessions[h->cnt++] = *s;
+    return h->cnt < TUNNEL_ENDED_MAX_CNT;
+}
+
+static bool produce_ended(struct ctlserver_client *c, void *state)
+{
+    struct history_copy *h = state;
+
+    for (int i = 0; i < TURN_CNT && h->next < h->cnt; i++, h->next++)
+        ctlserver_continue(c, json_pack("{s:o}", "session", session_json(&h->sessions[h->next])));
+    if (h->next < h->cnt)
+        return true;
+    ctlserver_reply(c, NULL);
+    return false;
+}
+
+static bool list_live(struct ctlserver_client *c, struct tunnel *tunnel)
+{
+    struct listing *l = calloc(1, sizeof(*l));
+
+    if (!l)
+        return false;
+    l->tunnel = tunnel;
+    ctlserver_stream(c, produce_sessions, l, free);
     return true;
 }
 
-static void list_sessions(struct ctlserver_client *c, const struct ns1 *n, bool more)
+static bool list_ended(struct ctlserver_client *c, struct tunnel *tunnel)
 {
-    if (!more) {
+    struct history_copy *h = calloc(1, sizeof(*h));
+
+    if (!h)
+        return false;
+    tunnel_list_ended(tunnel, copy_session, h);
+    ctlserver_stream(c, produce_ended, h, free);
+    return true;
+}
+
+static void list_sessions(struct ctlserver_client *c, const struct ns1 *n, const json_t *params,
+                          bool more)
+{
+    const json_t *ended = json_object_get(params, "ended");
+
+    if (!more)
         ctlserver_error(c, SERVICE_INTERFACE ".ExpectedMore", NULL);
-        return;
-    }
-    struct listing *l = malloc(sizeof(*l));
-    if (!l) {
+    else if (ended && !json_is_boolean(ended) && !json_is_null(ended))
+        ctlserver_error(c, SERVICE_INTERFACE ".InvalidParameter",
+                        json_pack("{s:s}", "parameter", "ended"));
+    else if (!(json_is_true(ended) ? list_ended(c, n->tunnel) : list_live(c, n->tunnel)))
         ctlserver_error(c, NS1_INTERFACE ".OutOfMemory", NULL);
-        return;
-    }
-    l->tunnel = n->tunnel;
-    l->listed = l->cnt = 0;
-    load_chunk(l);
-    ctlserver_stream(c, produce_sessions, l, free);
 }
 
 /* --- GetStatus -------------------------------------------------------------- */
+
+static const enum tcns_err all_errors[] = {
+#define X(name, class, num, text) TCNS_ERR_##name,
+    TCNS_ERR_LIST(X)
+#undef X
+};
 
 static json_t *counters_json(const struct tunnel_counters *counters)
 {
@@ -206,6 +240,17 @@ static json_t *counters_json(const struct tunnel_counters *counters)
 #define X(name) set_number(o, #name, counters->name);
     TUNNEL_COUNTER_LIST(X)
 #undef X
+    return o;
+}
+
+/* Only those that have happened: there are many, and seldom one. */
+static json_t *errors_json(const struct tunnel *tunnel)
+{
+    json_t *o = json_object();
+
+    for (size_t i = 0; i < sizeof(all_errors) / sizeof(all_errors[0]); i++)
+        if (tunnel_error_cnt(tunnel, all_errors[i]) > 0)
+            set_number(o, err_name(all_errors[i]), tunnel_error_cnt(tunnel, all_errors[i]));
     return o;
 }
 
@@ -256,7 +301,38 @@ static void get_status(struct ctlserver_client *c, const struct ns1 *n)
     json_object_set_new(o, "started", json_real(n->started_s));
     set_text(o, "version", TCNS_VERSION);
     json_object_set_new(o, "counters", counters_json(tunnel_counters(n->tunnel)));
+    json_object_set_new(o, "errors", errors_json(n->tunnel));
     ctlserver_reply(c, o);
+}
+
+/* --- The caches ------------------------------------------------------------- */
+
+static void add_fallback(const struct addr *peer, unsigned left_s, void *arg)
+{
+    char addr[ADDR_STR_LEN];
+
+    json_array_append_new(
+        arg, json_pack("{s:s, s:i}", "peer", addr_str(peer, addr), "left", (int)left_s));
+}
+
+static void get_cache(struct ctlserver_client *c, const struct ns1 *n)
+{
+    json_t *o = json_object(), *fallback = json_array();
+
+    set_number(o, "resume", tunnel_resume_cnt(n->tunnel));
+    tunnel_list_fallback(n->tunnel, add_fallback, fallback);
+    json_object_set_new(o, "fallback", fallback);
+    ctlserver_reply(c, o);
+}
+
+static void flush_cache(struct ctlserver_client *c, const struct ns1 *n)
+{
+    if (!ctlserver_is_privileged(c)) {
+        ctlserver_error(c, SERVICE_INTERFACE ".PermissionDenied", NULL);
+        return;
+    }
+    tunnel_flush(n->tunnel);
+    ctlserver_reply(c, NULL);
 }
 
 /* --- Down ------------------------------------------------------------------- */
@@ -292,12 +368,17 @@ static bool call_service(struct ctlserver_client *c, const char *name, const jso
     return true;
 }
 
-static bool call_ns1(struct ctlserver_client *c, const char *name, bool more, const struct ns1 *n)
+static bool call_ns1(struct ctlserver_client *c, const char *name, const json_t *params, bool more,
+                     const struct ns1 *n)
 {
     if (strcmp(name, "ListSessions") == 0)
-        list_sessions(c, n, more);
+        list_sessions(c, n, params, more);
     else if (strcmp(name, "GetStatus") == 0)
         get_status(c, n);
+    else if (strcmp(name, "GetCache") == 0)
+        get_cache(c, n);
+    else if (strcmp(name, "FlushCache") == 0)
+        flush_cache(c, n);
     else if (strcmp(name, "Down") == 0)
         down(c, n);
     else
@@ -311,7 +392,8 @@ void ns1_call(struct ctlserver_client *c, const char *method, const json_t *para
     const char *service = method_of(method, SERVICE_INTERFACE);
     const char *own = method_of(method, NS1_INTERFACE);
 
-    if ((service && call_service(c, service, params)) || (own && call_ns1(c, own, more, arg)))
+    if ((service && call_service(c, service, params)) ||
+        (own && call_ns1(c, own, params, more, arg)))
         return;
     if (service || own) {
         ctlserver_error(c, SERVICE_INTERFACE ".MethodNotFound",

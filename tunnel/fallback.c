@@ -26,6 +26,17 @@ bool fallback_has(const struct fallback_table *t, const struct addr *peer, uint6
     return f->end_ms > now_ms && addr_eq(&f->peer, peer);
 }
 
+void fallback_each(const struct fallback_table *t, uint64_t now_ms,
+                   void (*fn)(const struct addr *peer, unsigned left_s, void *arg), void *arg)
+{
+    for (size_t i = 0; i < FALLBACK_MAX_CNT; i++) {
+        const struct fallback *f = &t->entries[i];
+
+        if (f->end_ms > now_ms)
+            fn(&f->peer, (unsigned)((f->end_ms - now_ms + 999) / 1000), arg);
+    }
+}
+
 void fallback_clear(struct fallback_table *t)
 {
     *t = (struct fallback_table){0};

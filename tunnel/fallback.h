@@ -25,6 +25,9 @@ struct fallback_table {
 void fallback_add(struct fallback_table *t, const struct addr *peer, uint64_t now_ms,
                   uint64_t keep_ms);
 bool fallback_has(const struct fallback_table *t, const struct addr *peer, uint64_t now_ms);
+/* Calls fn with each peer and the seconds that it stays, rounded up. */
+void fallback_each(const struct fallback_table *t, uint64_t now_ms,
+                   void (*fn)(const struct addr *peer, unsigned left_s, void *arg), void *arg);
 void fallback_clear(struct fallback_table *t);
 
 #endif

@@ -97,8 +97,8 @@ static double wall_clock(void)
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-struct flow *flow_new(struct flow_table *t, const struct tuple *tuple, bool inbound, struct buf *syn,
-                      uint64_t now_ms)
+struct flow *flow_new(struct flow_table *t, const struct tuple *tuple, bool inbound,
+                      struct buf *syn, uint64_t now_ms)
 {
     struct flow *f = NULL;
 
@@ -205,4 +205,26 @@ void flow_each(struct flow_table *t, bool (*fn)(struct flow *f, void *arg), void
                 return;
         }
     }
+}
+
+/* Counts with the highest bit first, as Redis' SCAN does: when the table doubles, the
+ * flows of bucket b go to b and b + old size, which stand side by side in this order. */
+static size_t next_bucket(size_t bucket, size_t bucket_cnt)
+{
+    size_t bit = bucket_cnt >> 1;
+
+    while (bucket & bit) {
+        bucket ^= bit;
+        bit >>= 1;
+    }
+    return bucket | bit;
+}
+
+bool flow_scan(const struct flow_table *t, size_t *cursor, void (*fn)(struct flow *f, void *arg),
+               void *arg)
+{
+    for (struct flow *f = t->buckets[*cursor]; f; f = f->chain)
+        fn(f, arg);
+    *cursor = next_bucket(*cursor, t->bucket_cnt);
+    return *cursor != 0;
 }

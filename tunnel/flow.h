@@ -82,6 +82,13 @@ void flow_reap(struct flow_table *t, struct flow *f);
 /* Calls fn for all, until it returns false; fn must not add or reap flows. */
 void flow_each(struct flow_table *t, bool (*fn)(struct flow *f, void *arg), void *arg);
 
+/* One step of a walk that may take any number of calls: calls fn for the flows of one
+ * bucket. *cursor is 0 before the first step. Flows may come, go and make the table
+ * grow between steps; those that are there all the time are given exactly once.
+ * Return: false after the last step. */
+bool flow_scan(const struct flow_table *t, size_t *cursor, void (*fn)(struct flow *f, void *arg),
+               void *arg);
+
 static inline struct flow *flow_from_leg(struct leg *leg)
 {
     return (struct flow *)(void *)((char *)(leg - leg->side) - offsetof(struct flow, legs));

@@ -593,6 +593,16 @@ void tunnel_flush(struct tunnel *t)
     fallback_clear(&t->relay.fallback);
 }
 
+size_t tunnel_resume_cnt(const struct tunnel *t)
+{
+    return t->relay.session.cache ? resume_cache_cnt(t->relay.session.cache) : 0;
+}
+
+void tunnel_list_fallback(const struct tunnel *t, tunnel_fallback_fn fn, void *arg)
+{
+    fallback_each(&t->relay.fallback, now_ms(), fn, arg);
+}
+
 /* --- What is seen from outside -------------------------------------------------------- */
 
 struct list_call {
@@ -601,33 +611,43 @@ struct list_call {
     bool stopped;
 };
 
-static bool list_flow(struct flow *f, void *arg)
+static void list_session(struct list_call *call, const struct tunnel_session *s)
 {
-    struct list_call *call = arg;
+    call->stopped |= !call->fn(s, call->arg);
+}
+
+static void list_flow(struct flow *f, void *arg)
+{
     struct tunnel_session s;
 
     relay_describe(f, &s);
-    call->stopped = !call->fn(&s, call->arg);
-    return !call->stopped;
+    list_session(arg, &s);
 }
 
-void tunnel_list(struct tunnel *t, tunnel_session_fn fn, void *arg)
+static void list_older(const struct older *o, struct list_call *call)
+{
+    struct tunnel_session s = {
+        .tuple = o->tuple,
+        .state = o->end_ms ? TUNNEL_STATE_CLOSING : TUNNEL_STATE_CLEAR,
+        .reason = TUNNEL_REASON_OLDER,
+        .tx_bytes = o->bytes[SIDE_INNER],
+        .rx_bytes = o->bytes[SIDE_OUTER],
+    };
+
+    list_session(call, &s);
+}
+
+bool tunnel_list_from(struct tunnel *t, struct tunnel_cursor *c, tunnel_session_fn fn, void *arg)
 {
     struct list_call call = {fn, arg, false};
 
-    flow_each(&t->relay.flows, list_flow, &call);
-    for (size_t i = 0; i < OLDER_BUCKET_CNT && !call.stopped; i++) {
-        for (struct older *o = t->older.buckets[i]; o && !call.stopped; o = o->chain) {
-            struct tunnel_session s = {
-                .tuple = o->tuple,
-                .state = o->end_ms ? TUNNEL_STATE_CLOSING : TUNNEL_STATE_CLEAR,
-                .reason = TUNNEL_REASON_OLDER,
-                .tx_bytes = o->bytes[SIDE_INNER],
-                .rx_bytes = o->bytes[SIDE_OUTER],
-            };
-            call.stopped = !fn(&s, arg);
-        }
-    }
+    /* The bucket is 0 again when the flows are through. */
+    while (!call.stopped && !c->is_older)
+        c->is_older = !flow_scan(&t->relay.flows, &c->bucket, list_flow, &call);
+    while (!call.stopped && c->bucket < OLDER_BUCKET_CNT)
+        for (struct older *o = t->older.buckets[c->bucket++]; o; o = o->chain)
+            list_older(o, &call);
+    return !c->is_older || c->bucket < OLDER_BUCKET_CNT;
 }
 
 void tunnel_list_ended(struct tunnel *t, tunnel_session_fn fn, void *arg)

@@ -56,6 +56,14 @@ int tunnel_pass(struct tunnel *t, const struct tuple *tuple);
 /* Forgets the secrets for resumption, and the peers that get no ENO option. */
 void tunnel_flush(struct tunnel *t);
 
+/* Return: chains of secrets for resumption that are kept. */
+size_t tunnel_resume_cnt(const struct tunnel *t);
+
+/* Calls fn for each peer that gets no ENO option, and for how many seconds still. fn
+ * must not call back into the tunnel. */
+typedef void (*tunnel_fallback_fn)(const struct addr *peer, unsigned left_s, void *arg);
+void tunnel_list_fallback(const struct tunnel *t, tunnel_fallback_fn fn, void *arg);
+
 /* Why a connection is clear, beyond what SESSION_REASON_LIST says. */
 #define TUNNEL_REASON_LIST(X)                                                                      \
     X(OLDER)           /* existed before tcpcrypt-ns was attached */                               \
@@ -119,12 +127,22 @@ struct tunnel_session {
 /* Return: "opening", "encrypted", "clear", "closing". */
 const char *tunnel_state_name(enum tunnel_state state);
 
-/* Calls fn for every connection, in no order, until it returns false. fn must
- * not call back into the tunnel. */
+/* fn must not call back into the tunnel. */
 typedef bool (*tunnel_session_fn)(const struct tunnel_session *session, void *arg);
-void tunnel_list(struct tunnel *t, tunnel_session_fn fn, void *arg);
 
-/* The same for connections that have ended, oldest first: the last TUNNEL_ENDED_MAX_CNT. */
+/* Where a listing stands; all zero: at its beginning. */
+struct tunnel_cursor {
+    size_t bucket;
+    bool is_older; /* through with ours, at those that are older than the tunnel */
+};
+
+/* Goes on with a listing, in no order: calls fn until it returns false, and then for the
+ * few connections that share a bucket with that one. However many connections open
+ * and end between two calls, those that live all the time are listed exactly once.
+ * Return: false at the end. */
+bool tunnel_list_from(struct tunnel *t, struct tunnel_cursor *c, tunnel_session_fn fn, void *arg);
+
+/* Calls fn, until it returns false, for connections that have ended, oldest first: the last TUNNEL_ENDED_MAX_CNT. */
 #define TUNNEL_ENDED_MAX_CNT 256
 void tunnel_list_ended(struct tunnel *t, tunnel_session_fn fn, void *arg);
 

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The methods of org.tcpcrypt.Ns1, over a tunnel that is made up here.
+ */
+#include "ctl/ns1.h"
+
+#include <ev.h>
+#include <malloc.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define MANY       100000
+#define BUCKET_CNT (MANY / 4)
+
+/* --- The tunnel ---------------------------------------------------------------- */
+
+struct tunnel {
+    size_t session_cnt, ended_cnt;
+    unsigned flushed;
+    struct tunnel_counters counters;
+};
+
+static struct tunnel_session session_of(size_t n)
+{
+    struct tunnel_session s = {
+        .state = TUNNEL_STATE_ENCRYPTED,
+        .reason = TUNNEL_REASON_FULL,
+        .tx_bytes = n,
+        .started_s = 1.5,
+        .info = {.enabled = true,
+                 .has_id = true,
+                 .tep = TEP_ECDHE_CURVE25519,
+                 .aead = AEAD_AES_128_GCM},
+    };
+
+    s.tuple.local = addr_from_v4((uint8_t[]){192, 0, 2, 1});
+    s.tuple.peer = addr_from_v4((uint8_t[]){192, 0, 2, 2});
+    return s;
+}
+
+/* Several to a bucket, as in the real one. */
+bool tunnel_list_from(struct tunnel *t, struct tunnel_cursor *c, tunnel_session_fn fn, void *arg)
+{
+    bool stopped = false;
+
+    for (; c->bucket < BUCKET_CNT && !stopped; c->bucket++) {
+        for (size_t n = c->bucket; n < t->session_cnt; n += BUCKET_CNT) {
+            struct tunnel_session s = session_of(n);
+            stopped |= !fn(&s, arg);
+        }
+    }
+    return c->bucket < BUCKET_CNT;
+}
+
+void tunnel_list_ended(struct tunnel *t, tunnel_session_fn fn, void *arg)
+{
+    for (size_t n = 0; n < t->ended_cnt; n++) {
+        struct tunnel_session s = session_of(n);
+        s.state = TUNNEL_STATE_CLOSING;
+        s.end = n % 2 ? TUNNEL_END_ERROR : TUNNEL_END_CLOSED;
+        s.error = n % 2 ? TCNS_ERR_FRAME_AUTH : TCNS_OK;
+        s.ended_s = 2.5;
+        if (!fn(&s, arg))
+            return;
+    }
+}
+
+uint64_t tunnel_error_cnt(const struct tunnel *t, enum tcns_err err)
+{
+    return err == TCNS_ERR_FRAME_AUTH ? 7 : 0;
+}
+
+const struct tunnel_counters *tunnel_counters(const struct tunnel *t)
+{
+    return &t->counters;
+}
+
+void tunnel_flush(struct tunnel *t)
+{
+    t->flushed++;
+}
+
+size_t tunnel_resume_cnt(const struct tunnel *t)
+{
+    return 3;
+}
+
+void tunnel_list_fallback(const struct tunnel *t, tunnel_fallback_fn fn, void *arg)
+{
+    struct addr peer = addr_from_v4((uint8_t[]){192, 0, 2, 9});
+
+    fn(&peer, 42, arg);
+}
+
+/* Not called; here so that the linker does not fetch the real tunnel. */
+int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
+{
+    return -1;
+}
+
+int tunnel_pass(struct tunnel *t, const struct tuple *tuple)
+{
+    return -1;
+}
+
+void tunnel_free(struct tunnel *t)
+{
+}
+
+/* --- A daemon and a client ------------------------------------------------------- */
+
+struct fixture {
+    struct ev_loop *loop;
+    struct ctlsock doors;
+    struct ctlserver *server;
+    struct tunnel tunnel;
+    struct daemon_options opts;
+    struct ns1 ns1;
+    char dir[32];
+    struct sockaddr_un addr;
+    int fd;
+    char data[1 << 20];
+    size_t len;
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+
+    strcpy(f->dir, "/tmp/tcns-ns1-XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    f->addr.sun_family = AF_UNIX;
+    snprintf(f->addr.sun_path, sizeof(f->addr.sun_path), "%s/sock", f->dir);
+    f->doors = (struct ctlsock)CTLSOCK_NONE;
+    f->doors.path_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    assert_int_equal(bind(f->doors.path_fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
+    assert_int_equal(listen(f->doors.path_fd, 8), 0);
+    f->loop = ev_loop_new(EVFLAG_AUTO);
+    daemon_options_init(&f->opts);
+    f->ns1 = (struct ns1){.tunnel = &f->tunnel, .opts = &f->opts, .uplink = "eth0"};
+    f->server = ctlserver_new(f->loop, &f->doors, ns1_call, &f->ns1);
+    f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    assert_int_equal(connect(f->fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+
+    close(f->fd);
+    ctlserver_free(f->server);
+    ev_loop_destroy(f->loop);
+    close(f->doors.path_fd);
+    unlink(f->addr.sun_path);
+    rmdir(f->dir);
+    free(f);
+    return 0;
+}
+
+static void say(struct fixture *f, const char *text)
+{
+    size_t len = strlen(text) + 1;
+
+    assert_int_equal(send(f->fd, text, len, MSG_NOSIGNAL), (ssize_t)len);
+}
+
+/* Return: the next reply, to be freed. */
+static json_t *hear(struct fixture *f)
+{
+    char *end;
+
+    for (int idle = 0; !(end = memchr(f->data, '\0', f->len)); idle++) {
+        assert_true(idle < 10000);
+        ev_run(f->loop, EVRUN_NOWAIT);
+        ssize_t n = recv(f->fd, f->data + f->len, sizeof(f->data) - f->len, 0);
+        f->len += n > 0 ? (size_t)n : 0;
+        idle = n > 0 ? 0 : idle;
+    }
+    json_t *reply = json_loads(f->data, 0, NULL);
+    assert_non_null(reply);
+    f->len -= (size_t)(end + 1 - f->data);
+    memmove(f->data, end + 1, f->len);
+    return reply;
+}
+
+static json_t *ask(struct fixture *f, const char *call)
+{
+    say(f, call);
+    return hear(f);
+}
+
+static const char *text_of(const json_t *reply, const char *key)
+{
+    return json_string_value(json_object_get(json_object_get(reply, "parameters"), key));
+}
+
+/* Reads a stream, in which each session comes once, to its end. Return: sessions. */
+static size_t count_stream(struct fixture *f, unsigned char *seen)
+{
+    size_t cnt = 0;
+
+    for (;; cnt++) {
+        json_t *r = hear(f);
+        bool more = json_is_true(json_object_get(r, "continues"));
+        const json_t *s = json_object_get(json_object_get(r, "parameters"), "session");
+        size_t n = (size_t)json_integer_value(json_object_get(s, "tx_bytes"));
+
+        assert_int_equal(more, s != NULL);
+        if (more)
+            assert_int_equal(seen[n]++, 0);
+        json_decref(r);
+        if (!more)
+            return cnt;
+    }
+}
+
+/* --- Tests ------------------------------------------------------------------------ */
+
+#define LIST "{\"method\":\"org.tcpcrypt.Ns1.ListSessions\",\"more\":true"
+
+/* What the server holds of the list does not grow with it. */
+static void test_list_many(void **state)
+{
+    struct fixture *f = *state;
+    unsigned char *seen = calloc(MANY, 1);
+
+    f->tunnel.session_cnt = MANY;
+    size_t before = mallinfo2().uordblks;
+    say(f, LIST "}");
+    for (int i = 0; i < 1000; i++)
+        ev_run(f->loop, EVRUN_NOWAIT);
+    assert_true(mallinfo2().uordblks < before + (512 << 10));
+    assert_int_equal(count_stream(f, seen), MANY);
+    free(seen);
+}
+
+static void test_list_none(void **state)
+{
+    struct fixture *f = *state;
+
+    say(f, LIST ",\"parameters\":{\"ended\":false}}");
+    assert_int_equal(count_stream(f, NULL), 0);
+}
+
+static void test_list_ended(void **state)
+{
+    struct fixture *f = *state;
+    unsigned char seen[TUNNEL_ENDED_MAX_CNT] = {0};
+
+    f->tunnel.ended_cnt = TUNNEL_ENDED_MAX_CNT;
+    say(f, LIST ",\"parameters\":{\"ended\":true}}");
+    assert_int_equal(count_stream(f, seen), TUNNEL_ENDED_MAX_CNT);
+}
+
+static void test_fields(void **state)
+{
+    struct fixture *f = *state;
+
+    f->tunnel.ended_cnt = 2;
+    json_t *r = ask(f, LIST ",\"parameters\":{\"ended\":true}}");
+    json_t *s = json_object_get(json_object_get(r, "parameters"), "session");
+    assert_string_equal(json_string_value(json_object_get(s, "end")), "closed");
+    assert_null(json_object_get(s, "error"));
+    assert_true(json_real_value(json_object_get(s, "ended")) > 2);
+    assert_int_equal(json_string_length(json_object_get(s, "session_id")), 2 * SESSION_ID_LEN);
+    json_decref(r);
+    r = hear(f);
+    s = json_object_get(json_object_get(r, "parameters"), "session");
+    assert_string_equal(json_string_value(json_object_get(s, "end")), "error");
+    assert_string_equal(json_string_value(json_object_get(s, "error")), "frame-auth");
+    json_decref(r);
+}
+
+static void test_wrong_calls(void **state)
+{
+    struct fixture *f = *state;
+    json_t *r = ask(f, "{\"method\":\"org.tcpcrypt.Ns1.ListSessions\"}");
+
+    assert_string_equal(json_string_value(json_object_get(r, "error")),
+                        "org.varlink.service.ExpectedMore");
+    json_decref(r);
+    r = ask(f, LIST ",\"parameters\":{\"ended\":1}}");
+    assert_string_equal(json_string_value(json_object_get(r, "error")),
+                        "org.varlink.service.InvalidParameter");
+    assert_string_equal(text_of(r, "parameter"), "ended");
+    json_decref(r);
+    r = ask(f, "{\"method\":\"org.tcpcrypt.Ns1.Nothing\"}");
+    assert_string_equal(json_string_value(json_object_get(r, "error")),
+                        "org.varlink.service.MethodNotFound");
+    json_decref(r);
+}
+
+static void test_status(void **state)
+{
+    struct fixture *f = *state;
+    json_t *r = ask(f, "{\"method\":\"org.tcpcrypt.Ns1.GetStatus\"}");
+    json_t *errors = json_object_get(json_object_get(r, "parameters"), "errors");
+
+    assert_int_equal(json_object_size(errors), 1);
+    assert_int_equal(json_integer_value(json_object_get(errors, "frame-auth")), 7);
+    assert_string_equal(text_of(r, "app_aware"), "off");
+    json_decref(r);
+}
+
+static void test_cache(void **state)
+{
+    struct fixture *f = *state;
+    json_t *r = ask(f, "{\"method\":\"org.tcpcrypt.Ns1.GetCache\"}");
+    json_t *p = json_object_get(r, "parameters");
+    json_t *peer = json_array_get(json_object_get(p, "fallback"), 0);
+
+    assert_int_equal(json_integer_value(json_object_get(p, "resume")), 3);
+    assert_string_equal(json_string_value(json_object_get(peer, "peer")), "192.0.2.9");
+    assert_int_equal(json_integer_value(json_object_get(peer, "left")), 42);
+    json_decref(r);
+    r = ask(f, "{\"method\":\"org.tcpcrypt.Ns1.FlushCache\"}");
+    assert_null(json_object_get(r, "error"));
+    assert_int_equal(f->tunnel.flushed, 1);
+    json_decref(r);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_list_many),   TEST(test_list_none), TEST(test_list_ended), TEST(test_fields),
+        TEST(test_wrong_calls), TEST(test_status),    TEST(test_cache),
+    };
+
+    return cmocka_run_group_tests_name("ctl/ns1", tests, NULL, NULL);
+}
