@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is measured of each peer, and how.
+
+How it works: a measure takes a running Setup and returns {name of a figure: number}.
+It runs for a time given beforehand. Measures that need a fresh start of the peer
+are in a phase of their own.
+"""
+import json
+import os
+import subprocess
+import time
+
+import peers
+from lab import Failure
+from peers import BYPASSED, CONGESTION_CONTROL, IPERF, RR
+
+RETRY_CNT = 5  # iperf3's server tidies up for a moment after each run
+CONNECT_MAX_CNT = 20000  # of one measure: ports and TIME-WAIT are finite
+IDLE_AT_ONCE = 64  # connections being set up at a time
+IDLE_CPU_S = 2
+NARROW_BYTES = 131072
+
+
+class Clock:
+    """CPU time of the whole machine, /proc/stat; what others used is taken off."""
+
+    def __init__(self):
+        self.tick = os.sysconf("SC_CLK_TCK")
+        self.idle_rate = 0.0  # CPU seconds per second with nothing of ours running
+
+    def busy_s(self):
+        with open("/proc/stat") as f:
+            user, nice, system, _idle, _iowait, irq, softirq = map(int, f.readline().split()[1:8])
+        # Steal is not ours, nor is what runs at low priority, unless we do too.
+        return (user + (nice if os.nice(0) > 0 else 0) + system + irq + softirq) / self.tick
+
+    def learn_idle(self, seconds):
+        before = self.busy_s()
+        time.sleep(seconds)
+        self.idle_rate = (self.busy_s() - before) / seconds
+
+
+CLOCK = Clock()
+
+
+# --- Processes ---------------------------------------------------------------------
+
+def descendants(pid):
+    """Return: pid and the processes below it."""
+    found = [pid]
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/children") as f:
+            for child in f.read().split():
+                found += descendants(int(child))
+    return found
+
+
+def daemon_pids(setup):
+    return [pid for p in setup.daemons for pid in descendants(p.pid)]
+
+
+def field_kb(path, key):
+    with open(path) as f:
+        for line in f:
+            if line.startswith(key + ":"):
+                return int(line.split()[1])
+    raise Failure(f"{path} has no {key}")
+
+
+def memory_kb(setup):
+    return {key: sum(field_kb(f"/proc/{pid}/smaps_rollup", key) for pid in daemon_pids(setup))
+            for key in ("Pss", "Rss")}
+
+
+def peak_kb(setup):
+    return sum(field_kb(f"/proc/{pid}/status", "VmHWM") for pid in daemon_pids(setup))
+
+
+def cpu_ns(setup):
+    total = 0
+    for pid in daemon_pids(setup):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/schedstat") as f:
+                total += int(f.read().split()[0])
+    return total
+
+
+# --- Throughput ---------------------------------------------------------------------
+
+def iperf(space, host, port, seconds, *words):
+    """Return: iperf3's sum at the receiver."""
+    argv = ["iperf3", "-J", "-c", host, "-p", port, "-t", int(seconds), *words]
+    for attempt in range(RETRY_CNT):
+        try:
+            end = space.run_json(*argv, timeout=seconds + 15)["end"]
+            return end.get("sum_received") or end["sum"]
+        except Failure as e:
+            if "busy" not in str(e) or attempt == RETRY_CNT - 1:
+                raise
+            time.sleep(0.2)
+    return None
+
+
+def stream(setup, seconds, streams, is_reverse):
+    words = ["-P", streams, "-C", CONGESTION_CONTROL] + (["-R"] if is_reverse else [])
+    cpu, begin = CLOCK.busy_s(), time.monotonic()
+    got = iperf(setup.client, setup.host, IPERF, seconds, *words)
+    took = time.monotonic() - begin
+    cpu = CLOCK.busy_s() - cpu - CLOCK.idle_rate * took
+    if got["bytes"] == 0:
+        raise Failure(f"{streams} streams: not a byte arrived")
+    # On a busy machine too much may have been taken off: then there is no figure.
+    return got["bits_per_second"] / 1e9, cpu / (got["bytes"] / 1e9) if cpu > 0 else None
+
+
+def throughput(setup, peer, opts):
+    found = {}
+    for streams in (1, 8):
+        for is_reverse in (False, True):
+            if is_reverse and opts.short:
+                continue
+            key = f"{streams}_{'down' if is_reverse else 'up'}"
+            found["gbits_" + key], cpu = stream(setup, opts.seconds, streams, is_reverse)
+            if cpu is not None:
+                found["cpu_" + key] = cpu
+    if setup.daemons:
+        found["peak_mb"] = peak_kb(setup) / 1024
+    return found
+
+
+# --- Requests -------------------------------------------------------------------------
+
+def rr(setup, opts, mode, *words, ports=(RR,)):
+    return setup.client.run_json(peers.RR_BINARY, "-t", opts.seconds, *words, mode, setup.host,
+                                 *ports, timeout=opts.seconds + 20)
+
+
+def latency(setup, peer, opts):
+    got = rr(setup, opts, "pingpong")
+    return {"rr_p50_us": got["p50_us"], "rr_p99_us": got["p99_us"]}
+
+
+def connect(setup, peer, opts):
+    found = {}
+    for at_once in (1, 16):
+        before = peer.counters(setup) if peer.kind == "ours" else None
+        got = rr(setup, opts, "connect", "-c", at_once, "-n", CONNECT_MAX_CNT)
+        if got["errors"]:
+            raise Failure(f"connect, {at_once} at a time: {got['errors']} of "
+                          f"{got['cnt'] + got['errors']} connections failed")
+        found[f"connect_{at_once}_per_s"] = got["per_s"]
+        found[f"connect_{at_once}_p99_us"] = got["p99_us"]
+        if before:
+            after = peer.counters(setup)
+            found[f"connect_{at_once}_resumed"] = (
+                (after["flows_resumed"] - before["flows_resumed"]) /
+                max(1, after["flows_encrypted"] - before["flows_encrypted"]))
+    return found
+
+
+# --- Many idle connections ---------------------------------------------------------------
+
+def idle(setup, peer, opts):
+    cnt = peer.idle_cnt
+    found = {"idle_cnt": cnt}
+    if setup.daemons:
+        memory = memory_kb(setup)
+        found |= {"idle_mb": memory["Pss"] / 1024, "idle_rss_mb": memory["Rss"] / 1024}
+    holder = setup.client.popen(peers.RR_BINARY, "-n", cnt, "-c", IDLE_AT_ONCE, "-t", 60, "idle",
+                                setup.host, RR, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        opened = json.loads(holder.stdout.readline() or "{}")
+        if opened.get("cnt") != cnt:
+            raise Failure(f"idle: {opened.get('cnt', 0)} of {cnt} connections could be opened")
+        found["idle_setup_s"] = opened["seconds"]
+        if setup.daemons:
+            time.sleep(0.5)  # what follows a handshake, such as timers of delayed ACKs
+            before, begin = cpu_ns(setup), time.monotonic()
+            time.sleep(IDLE_CPU_S)
+            took = (time.monotonic() - begin) * 1e9
+            found["idle_cpu_percent"] = (cpu_ns(setup) - before) / took * 100
+            found["idle_kb_each"] = (memory_kb(setup)["Pss"] - memory["Pss"]) / cnt
+        found["gbits_1_up_among_idle"], _ = stream(setup, opts.seconds, 1, False)
+        holder.stdin.close()
+        lost = json.loads(holder.stdout.readline() or "{}").get("lost", cnt)
+        if lost:
+            raise Failure(f"idle: {lost} of {cnt} connections did not last")
+        holder.wait(10)
+    except subprocess.TimeoutExpired as e:
+        raise Failure("idle: the client does not end") from e
+    finally:
+        holder.stdout.close()
+    return found
+
+
+# --- What should be as without us ----------------------------------------------------------
+
+def untouched(setup, peer, opts):
+    seconds = max(1, opts.seconds // 2)
+    udp, icmp = rr(setup, opts, "udp"), rr(setup, opts, "icmp", ports=())
+    got = iperf(setup.client, setup.host, IPERF, seconds, "-u", "-b", "0", "-l", "1400")
+    lost = got.get("lost_percent", 0) / 100
+    return {
+        "udp_p50_us": udp["p50_us"],
+        "udp_gbits": got["bits_per_second"] * (1 - lost) / 1e9,
+        "icmp_p50_us": icmp["p50_us"],
+        "loopback_gbits": iperf(setup.server, "127.0.0.1", IPERF, seconds)["bits_per_second"] / 1e9,
+        "bypassed_gbits": iperf(setup.client, setup.host, BYPASSED,
+                                seconds)["bits_per_second"] / 1e9,
+    }
+
+
+# --- A narrow link ---------------------------------------------------------------------------
+
+def narrow(setup, peer, opts):
+    """1 Mbit/s both ways: how long a large frame makes its first byte wait."""
+    for space in (setup.near, setup.server):
+        space.run("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "1mbit",
+                  "burst", "3200", "limit", "1000000")
+    got = rr(setup, opts, "narrow", "-s", NARROW_BYTES, "-t", 10)
+    return {"narrow_first_ms": got["first_ms"], "narrow_pause_ms": got["pause_ms"]}
+
+
+# Each phase starts the peer anew. (name, measures, names of peers or None for all)
+PHASES = [
+    ("load", [("throughput", throughput), ("latency", latency), ("connect", connect)], None),
+    ("idle", [("idle", idle)], None),
+    ("untouched", [("untouched", untouched)], ("kernel", "tcpcrypt-ns")),
+    ("narrow", [("narrow", narrow)], ("kernel", "tcpcrypt-ns", "stunnel", "haproxy-tls")),
+]
+MEASURES = [name for _, measures, _ in PHASES for name, _ in measures]
+
+
+def is_wanted(name, peer, only_peers, opts):
+    if opts.short:
+        return name == "throughput"
+    if only_peers and peer.name not in only_peers or peer.only and name not in peer.only:
+        return False
+    if name == "idle" and not peer.idle_cnt:
+        return False
+    return not opts.measure or name in opts.measure

@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tables, the picture and the files of a run.
+
+How it works: a result is {"about": ..., "peers": {name: {"title", "kind", "figures":
+{figure: [value of each round]}}}, "micro": ...}. Tables are Markdown, padded, so that
+they read well in a terminal too. The middle of a cell's rounds is the median.
+"""
+import json
+import os
+import statistics
+from xml.sax.saxutils import escape
+
+OURS = "tcpcrypt-ns"
+NOISE_CPU = 0.05  # processors that others may use before it is worth a word
+
+
+def median(result, peer, figure):
+    values = result["peers"].get(peer, {}).get("figures", {}).get(figure)
+    return statistics.median(values) if values else None
+
+
+def number(x):
+    """Three significant digits, and never an exponent."""
+    if x is None:
+        return ""
+    if x == 0:
+        return "0"
+    size = abs(x)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 else 3
+    return f"{x:,.{digits}f}"
+
+
+def cell(result, peer, figure):
+    values = result["peers"].get(peer, {}).get("figures", {}).get(figure)
+    if not values:
+        return ""
+    text = number(statistics.median(values))
+    return text if len(values) == 1 else f"{text} ({number(min(values))}..{number(max(values))})"
+
+
+def ratio(result, peer, figure):
+    ours, theirs = median(result, OURS, figure), median(result, peer, figure)
+    if peer == OURS or not ours or not theirs:
+        return ""
+    return number(ours / theirs)
+
+
+def table(head, rows, text_columns=1):
+    """The first text_columns are words, the others numbers."""
+    rows = [head] + rows
+    widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
+
+    def line(cells):
+        padded = [c.ljust(w) if i < text_columns else c.rjust(w)
+                  for i, (c, w) in enumerate(zip(cells, widths))]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i < text_columns else ":")
+                          for i, w in enumerate(widths)) + "|"
+    return "\n".join([line(rows[0]), rule] + [line(r) for r in rows[1:]]) + "\n"
+
+
+# title, what stands in a cell, {figure: heading}
+GROUPS = [
+    ("Throughput", "Gbit/s",
+     {"gbits_1_up": "1 stream, out", "gbits_1_down": "1 stream, in",
+      "gbits_8_up": "8 streams, out", "gbits_8_down": "8 streams, in"}),
+    ("Processor", "CPU seconds of the whole system per GB",
+     {"cpu_1_up": "1 stream, out", "cpu_1_down": "1 stream, in",
+      "cpu_8_up": "8 streams, out", "cpu_8_down": "8 streams, in"}),
+    ("Latency", "microseconds from request to response, 64 bytes",
+     {"rr_p50_us": "p50", "rr_p99_us": "p99"}),
+    ("New connections", "connect, one request, close: per second",
+     {"connect_1_per_s": "1 at a time", "connect_16_per_s": "16 at a time"}),
+    ("Many open connections", "memory of the processes at one end",
+     {"idle_cnt": "connections", "idle_mb": "without any, MB", "idle_kb_each": "each adds, KB",
+      "idle_setup_s": "set up in, s", "idle_cpu_percent": "idle CPU, %",
+      "gbits_1_up_among_idle": "1 stream among them, Gbit/s",
+      "peak_mb": "peak under full load, MB"}),
+    ("What is not TCP, or not ours", "Gbit/s, and microseconds from request to response (p50)",
+     {"udp_gbits": "UDP, Gbit/s", "udp_p50_us": "UDP, us", "icmp_p50_us": "ICMP, us",
+      "loopback_gbits": "loopback, Gbit/s", "bypassed_gbits": "bypassed port, Gbit/s"}),
+    ("A link of 1 Mbit/s", "128 KB are sent at once and echoed; milliseconds",
+     {"narrow_first_ms": "first byte is back", "narrow_pause_ms": "longest pause"}),
+]
+# Where others hold another number of connections, or nearly nothing is divided by.
+NOT_COMPARED = {"idle_cnt", "idle_setup_s", "idle_cpu_percent", "narrow_first_ms",
+                "narrow_pause_ms"}
+
+
+def group_tables(result):
+    text = ""
+    for title, unit, figures in GROUPS:
+        peers = [p for p in result["peers"]
+                 if any(median(result, p, f) is not None for f in figures)]
+        figures = {f: h for f, h in figures.items()
+                   if any(median(result, p, f) is not None for p in peers)}
+        if not peers:
+            continue
+        rows = [[p] + [cell(result, p, f) for f in figures] for p in peers]
+        text += f"### {title}\n\n{unit}\n\n" + table([""] + list(figures.values()), rows) + "\n"
+        compared = {f: h for f, h in figures.items() if f not in NOT_COMPARED and
+                    any(ratio(result, p, f) for p in peers)}
+        if compared:
+            rows = [[p] + [ratio(result, p, f) for f in compared] for p in peers
+                    if any(ratio(result, p, f) for f in compared)]
+            text += (f"{OURS} divided by\n\n" +
+                     table([""] + list(compared.values()), rows) + "\n")
+    return text
+
+
+# --- Targets -----------------------------------------------------------------------------
+
+def best(result, figure, peers, better=max):
+    values = [v for p in peers if (v := median(result, p, figure)) is not None]
+    return better(values) if values else None
+
+
+def targets(result):
+    """Return: (figure, target, ours, bound, whether it is met) for what was measured."""
+    rows = []
+
+    def add(text, target, value, bound, is_least):
+        if value is not None and bound is not None:
+            rows.append((text, target, value, bound,
+                         value >= bound if is_least else value <= bound))
+
+    def times(factor, value):
+        return None if value is None else factor * value
+
+    def at(figure, peer=OURS):
+        return median(result, peer, figure)
+
+    tls = ("stunnel", "haproxy-tls")
+    for key, text in (("1_up", "1 stream out"), ("1_down", "1 stream in"),
+                      ("8_up", "8 streams out"), ("8_down", "8 streams in")):
+        add(f"Gbit/s, {text}", "2 x the better of stunnel and haproxy TLS", at("gbits_" + key),
+            times(2, best(result, "gbits_" + key, tls)), True)
+    for key, text in (("1_up", "1 stream out"), ("8_up", "8 streams out")):
+        add(f"CPU s per GB, {text}", "half of stunnel's", at("cpu_" + key),
+            times(0.5, at("cpu_" + key, "stunnel")), False)
+    for key in ("p50", "p99"):
+        add(f"latency {key}, us", "below stunnel and plain haproxy", at(f"rr_{key}_us"),
+            best(result, f"rr_{key}_us", ("stunnel", "haproxy-plain"), min), False)
+    pasta = at("rr_p50_us", "pasta")
+    add("latency p50, us", "pasta + 10 us", at("rr_p50_us"), pasta and pasta + 10, False)
+    for n in (1, 16):
+        add(f"connections/s fresh, {n} at a time", "above wireguard-go",
+            at(f"connect_{n}_per_s", OURS + "-fresh"), at(f"connect_{n}_per_s", "wireguard-go"),
+            True)
+        add(f"connections/s resumed, {n} at a time", "above haproxy without TLS",
+            at(f"connect_{n}_per_s"), at(f"connect_{n}_per_s", "haproxy-plain"), True)
+    add("memory idle, MB", "8", at("idle_mb"), 8, False)
+    add("memory per idle connection, KB", "5", at("idle_kb_each"), 5, False)
+    add("1 stream among idle connections, Gbit/s", "0.95 x without them",
+        at("gbits_1_up_among_idle"), times(0.95, at("gbits_1_up")), True)
+    add("idle CPU with them, %", "0.1", at("idle_cpu_percent"), 0.1, False)
+    add("their set-up, s", "3", at("idle_setup_s"), 3, False)
+    for key, text in (("1_up", "1 stream out"), ("1_down", "1 stream in"),
+                      ("8_up", "8 streams out"), ("8_down", "8 streams in")):
+        add(f"clear, Gbit/s, {text}", "0.8 x pasta", at("gbits_" + key, OURS + "-clear"),
+            times(0.8, at("gbits_" + key, "pasta")), True)
+    for figure, text in (("udp_gbits", "UDP, Gbit/s"), ("loopback_gbits", "loopback, Gbit/s"),
+                         ("bypassed_gbits", "bypassed port, Gbit/s")):
+        add(text, "0.95 x without us", at(figure), times(0.95, at(figure, "kernel")), True)
+    for figure, text in (("udp_p50_us", "UDP latency, us"), ("icmp_p50_us", "ICMP latency, us")):
+        add(text, "1.05 x without us", at(figure), times(1.05, at(figure, "kernel")), False)
+    return rows
+
+
+def target_table(result):
+    rows = [[text, target, number(bound), number(value), "yes" if is_met else "no"]
+            for text, target, value, bound, is_met in targets(result)]
+    if not rows:
+        return ""
+    return "### Targets\n\n" + table(["", "target", "that is", "measured", "met"], rows, 2) + "\n"
+
+
+def micro_table(result):
+    rows = [[m["name"], number(m["ns"]), number(m.get("gb_per_s"))] for m in result["micro"]]
+    if not rows:
+        return ""
+    return ("### Parts, alone\n\nnanoseconds per operation, median\n\n" +
+            table(["", "ns", "GB/s"], rows) + "\n")
+
+
+def about_text(result):
+    a = result["about"]
+    others = max(a["others_cpu"], default=0)
+    build = "" if a["commit"] is None else f"Commit {a['commit']}, "
+    return (f"{build}{a['date']}, Linux {a['kernel']}, {a['cpu_cnt']} x {a['cpu']}; "
+            f"{a['rounds']} round{'s' if a['rounds'] > 1 else ''} of {a['seconds']} s, "
+            f"interleaved; congestion control {a['congestion_control']}. "
+            "A cell is the median, with the least and the most in brackets. "
+            "\"Out\" is from the client to the server."
+            + (f" Other programs used up to {others:.2f} processors: noisy."
+               if others > NOISE_CPU else "") + "\n\n")
+
+
+def legend(result):
+    rows = [[name, p["title"], p.get("version") or ""] for name, p in result["peers"].items()]
+    if not rows:
+        return ""
+    return table(["", "what it is", "version"], rows, 3) + "\n"
+
+
+def text(result):
+    return (about_text(result) + legend(result) + target_table(result) + group_tables(result) +
+            micro_table(result))
+
+
+# --- Picture --------------------------------------------------------------------------------
+
+COLOURS = {"ours": "#0b6e4f", "ours-clear": "#7fb5a2", "encrypted": "#c8553d",
+           "clear": "#8d99ae", "none": "#c9ced6"}
+COLOUR_WORDS = [("ours", "tcpcrypt-ns"), ("ours-clear", "tcpcrypt-ns, not encrypted"),
+                ("encrypted", "other encryption"),
+                ("clear", "no encryption"), ("none", "kernel, nothing between")]
+PANELS = [
+    ("gbits_1_up", "Throughput, 1 stream", "Gbit/s, more is better"),
+    ("gbits_8_up", "Throughput, 8 streams", "Gbit/s, more is better"),
+    ("cpu_8_up", "Processor, 8 streams", "CPU seconds of the whole system per GB, less is better"),
+    ("rr_p50_us", "Latency, 64 bytes, p50", "microseconds, less is better"),
+    ("connect_16_per_s", "New connections, 16 at a time", "per second, more is better"),
+    ("idle_kb_each", "Memory of an idle connection at one end", "KB, less is better"),
+]
+OUTLIER = 2.5  # times the next lower value: the bar is cut
+PANEL_W, ROW_H, LABEL_W, VALUE_W, GAP = 520, 22, 150, 70, 28
+
+
+def bar_top(values):
+    """Return: the value of a full bar. One that dwarfs all others is cut off."""
+    values = sorted(values)
+    if len(values) > 2 and values[-1] > OUTLIER * values[-2]:
+        return OUTLIER * values[-2]
+    return values[-1] or 1
+
+
+def panel(result, figure, title, unit, x, y):
+    """Return: SVG of one panel and its height."""
+    rows = [(name, p, p["figures"][figure]) for name, p in result["peers"].items()
+            if p["figures"].get(figure)]
+    top = bar_top([statistics.median(v) for _, _, v in rows])
+    bar_w = PANEL_W - LABEL_W - VALUE_W
+    out = [f'<text x="{x}" y="{y + 16}" class="t">{escape(title)}</text>',
+           f'<text x="{x}" y="{y + 33}" class="u">{escape(unit)}</text>']
+    y += 44
+    for name, p, values in rows:
+        middle = statistics.median(values)
+        w = max(1.0, min(bar_w, bar_w * middle / top))
+        is_ours = p["kind"].startswith("ours")
+        out.append(f'<text x="{x + LABEL_W - 8}" y="{y + 15}" class="{"o" if is_ours else "l"}" '
+                   f'text-anchor="end">{escape(name)}</text>')
+        out.append(f'<rect x="{x + LABEL_W}" y="{y + 3}" width="{w:.1f}" height="{ROW_H - 6}" '
+                   f'fill="{COLOURS[p["kind"]]}"/>')
+        if middle > top:
+            cut = x + LABEL_W + w - 24
+            out.append(f'<path d="M{cut:.1f} {y + 1}l8 {ROW_H - 2}h8l-8 -{ROW_H - 2}z" '
+                       'fill="#ffffff"/>')
+        end = w
+        if len(values) > 1 and middle <= top:
+            left, right = (min(bar_w * v / top, bar_w + 20) for v in (min(values), max(values)))
+            middle_y = y + ROW_H / 2
+            out.append(f'<path d="M{x + LABEL_W + left:.1f} {middle_y}H'
+                       f'{x + LABEL_W + right:.1f}" class="w"/>')
+            end = max(end, right)
+        out.append(f'<text x="{x + LABEL_W + end + 6:.1f}" y="{y + 15}" '
+                   f'class="{"o" if is_ours else "l"}">{number(middle)}</text>')
+        y += ROW_H
+    return "\n".join(out), 44 + ROW_H * len(rows)
+
+
+def svg(result):
+    panels = [p for p in PANELS
+              if any(r["figures"].get(p[0]) for r in result["peers"].values())]
+    y, body, width = 76, [], GAP * 3 + PANEL_W * 2
+    for i in range(0, len(panels), 2):
+        tallest = 0
+        for column, (figure, title, unit) in enumerate(panels[i:i + 2]):
+            part, height = panel(result, figure, title, unit, GAP + column * (PANEL_W + GAP), y)
+            body.append(part)
+            tallest = max(tallest, height)
+        y += tallest + GAP
+    a = result["about"]
+    feet = [f"Two namespaces, a veth, Linux {a['kernel']}, {a['cpu_cnt']} x {a['cpu']}, "
+            f"{a['congestion_control']}, commit {a['commit'] or 'unknown'}, {a['date']}.",
+            "Bars are medians, lines go from the least to the most; a bar with a gap is cut off."]
+    foot = "\n".join(f'<text x="{GAP}" y="{y + 17 * i}" class="f">{escape(words)}</text>'
+                     for i, words in enumerate(feet))
+    height = y + 17 * len(feet) + 6
+    key, x = [], GAP
+    for kind, words in COLOUR_WORDS:
+        key.append(f'<rect x="{x}" y="46" width="12" height="12" fill="{COLOURS[kind]}"/>'
+                   f'<text x="{x + 18}" y="57" class="l">{escape(words)}</text>')
+        x += 18 + 7 * len(words) + 24
+    return f'''<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" \
+viewBox="0 0 {width} {height}" font-family="DejaVu Sans, Helvetica, Arial, sans-serif">
+<style>.h{{font-size:20px;font-weight:bold;fill:#1d2433}}.t{{font-size:15px;font-weight:bold;\
+fill:#1d2433}}.u,.f{{font-size:12px;fill:#5b6475}}.l{{font-size:13px;fill:#1d2433}}\
+.o{{font-size:13px;font-weight:bold;fill:#0b6e4f}}.w{{stroke:#1d2433;stroke-width:1.5;fill:none}}\
+</style>
+<rect width="100%" height="100%" fill="#ffffff"/>
+<text x="{GAP}" y="32" class="h">tcpcrypt-ns and what else there is</text>
+{"".join(key)}
+{chr(10).join(body)}
+{foot}
+</svg>
+'''
+
+
+# --- Files -----------------------------------------------------------------------------------
+
+def write(path, words):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".new", "w") as f:
+        f.write(words)
+    os.replace(path + ".new", path)
+
+
+def save(result, folder, name):
+    write(os.path.join(folder, name + ".json"), json.dumps(result, indent=1) + "\n")
+    write(os.path.join(folder, name + ".svg"), svg(result))
+    write(os.path.join(folder, name + ".md"), text(result))
+
+
+def replace_part(top, part, words):
+    """Puts words between the marks of that part of docs/PERFORMANCE.md."""
+    page = os.path.join(top, "docs", "PERFORMANCE.md")
+    begin, end = f"<!-- {part}: begin -->", f"<!-- {part}: end -->"
+    with open(page) as f:
+        old = f.read()
+    before, found_begin, rest = old.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f'{page} has no "{begin}" ... "{end}"')
+    write(page, f"{before}{begin}\n{words}{end}{after}")
+
+
+def publish(result, top):
+    replace_part(top, "bench", text(result))
+    write(os.path.join(top, "docs", "performance.json"), json.dumps(result, indent=1) + "\n")
+    write(os.path.join(top, "docs", "performance.svg"), svg(result))
