@@ -73,6 +73,64 @@ static void test_ephemeral_keys_agree(void **state)
     }
 }
 
+/* RFC 7748 5: the top bit is masked, and a u that is not reduced is accepted. 2^255 - 19 + 9
+ * is 9, the base point. RFC 8548 5 asks for that function. */
+static void test_non_canonical_x25519_inputs(void **state)
+{
+    const uint8_t base[32] = {9};
+    uint8_t same[3][32] = {{9}, {0}, {0}};
+    uint8_t private[32], es[KEX_SECRET_MAX_LEN], es_same[KEX_SECRET_MAX_LEN];
+    struct kex_key key;
+
+    same[0][31] = 0x80;
+    memset(same[1], 0xff, 32);
+    same[1][0] = 0xf6; /* 2^255 - 19 + 9 */
+    same[1][31] = 0x7f;
+    memcpy(same[2], same[1], 32);
+    same[2][31] = 0xff;
+    randombytes_buf(private, sizeof(private));
+    assert_int_equal(kex_from_private(TEP_ECDHE_CURVE25519, private, &key), TCNS_OK);
+    assert_int_equal(kex_agree(&key, base, sizeof(base), es), TCNS_OK);
+    assert_memory_equal(es, key.public, 32);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(kex_agree(&key, same[i], 32, es_same), TCNS_OK);
+        assert_memory_equal(es, es_same, 32);
+    }
+    /* p, p + 1 and -1 in all forms: the shared secret would be all zero */
+    memset(same[0], 0xff, 32);
+    same[0][31] = 0x7f;
+    for (int low = 0xec; low <= 0xee; low++) {
+        same[0][0] = (uint8_t)low;
+        assert_int_equal(kex_agree(&key, same[0], 32, es_same), TCNS_ERR_INIT_PUBKEY);
+        same[0][31] ^= 0x80;
+        assert_int_equal(kex_agree(&key, same[0], 32, es_same), TCNS_ERR_INIT_PUBKEY);
+        same[0][31] ^= 0x80;
+    }
+}
+
+/* The field's full length, leading zeros kept (interpretation I12): one key pair in 256. */
+static void test_p256_secret_with_a_leading_zero(void **state)
+{
+    struct kex_key ours, theirs;
+    uint8_t es[KEX_SECRET_MAX_LEN], peer_es[KEX_SECRET_MAX_LEN];
+    size_t found_cnt = 0;
+
+    assert_int_equal(kex_ephemeral(TEP_ECDHE_P256, randombytes_buf, &ours), TCNS_OK);
+    for (size_t i = 0; i < 20000 && found_cnt < 2; i++) {
+        assert_int_equal(kex_ephemeral(TEP_ECDHE_P256, randombytes_buf, &theirs), TCNS_OK);
+        memset(es, 0xee, sizeof(es));
+        assert_int_equal(kex_agree(&ours, theirs.public, theirs.public_len, es), TCNS_OK);
+        if (es[0] != 0)
+            continue;
+        memset(peer_es, 0xee, sizeof(peer_es));
+        assert_int_equal(kex_agree(&theirs, ours.public, ours.public_len, peer_es), TCNS_OK);
+        assert_memory_equal(es, peer_es, kex_secret_len(TEP_ECDHE_P256));
+        assert_int_equal(es[kex_secret_len(TEP_ECDHE_P256)], 0xee);
+        found_cnt++;
+    }
+    assert_int_equal(found_cnt, 2);
+}
+
 static void random_zero(void *out, size_t len)
 {
     memset(out, 0, len);
@@ -100,6 +158,8 @@ int main(void)
         cmocka_unit_test_teardown(test_agreement, vectors_blame),
         cmocka_unit_test_teardown(test_failures, vectors_blame),
         cmocka_unit_test(test_ephemeral_keys_agree),
+        cmocka_unit_test(test_non_canonical_x25519_inputs),
+        cmocka_unit_test(test_p256_secret_with_a_leading_zero),
         cmocka_unit_test(test_bad_randomness_ends),
     };
 

@@ -49,6 +49,25 @@ static size_t min_len(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+static void start_exchange(struct wire *init1)
+{
+    pair_new_sessions(&pair);
+    pair_options(&pair);
+    init1->len = 0;
+    pair_output(pair.client, init1);
+}
+
+/* Init messages of two hosts whose SYN exchange is over. */
+static void start_keys(void)
+{
+    to_server.len = 0;
+    to_client.len = 0;
+    pair_output(pair.client, &to_server);
+    pair_deliver(pair.server, &to_server, &got);
+    pair_output(pair.server, &to_client);
+    pair_deliver(pair.client, &to_client, &got);
+}
+
 /* --- Good cases ---------------------------------------------------------------- */
 
 static void check_combination(uint8_t tep, uint16_t aead)
@@ -392,6 +411,102 @@ static void test_repeated_segments(void **state)
     assert_true(session_is_enabled(pair.client) && session_is_enabled(pair.server));
 }
 
+/* RFC 8547 4.6: what the first SYN-ACK settled stays. */
+static void test_synack_again_without_eno(void **state)
+{
+    const uint8_t other_option[] = {69, 4, 1, TEP_ECDHE_P256};
+
+    pair_new_sessions(&pair);
+    pair_options(&pair);
+    assert_int_equal(session_connect_synack(pair.client, NULL, 0), TCNS_OK);
+    assert_int_equal(session_connect_synack(pair.client, other_option, sizeof(other_option)),
+                     TCNS_OK);
+    assert_int_equal(info_of(pair.client).tep, TEP_ECDHE_CURVE25519);
+    start_keys();
+    pair_check_data(pair.client, pair.server, "still encrypted");
+}
+
+/* A SYN that is altered between transmissions: the first counts, and the SYN-ACK does not
+ * change. Who sent the second will not come to the same keys (RFC 8547 4.8). */
+static void test_second_syn_with_another_option(void **state)
+{
+    const uint8_t second[] = {69, 3, TEP_ECDHE_P256};
+    uint8_t again[ENO_OPTION_MAX_LEN];
+    size_t len;
+
+    pair_new_sessions(&pair);
+    assert_int_equal(session_connect(pair.client, pair.syn, &pair.syn_len), TCNS_OK);
+    assert_int_equal(
+        session_accept(pair.server, pair.syn, pair.syn_len, pair.synack, &pair.synack_len),
+        TCNS_OK);
+    assert_int_equal(session_accept(pair.server, second, sizeof(second), again, &len), TCNS_OK);
+    assert_int_equal(len, pair.synack_len);
+    assert_memory_equal(again, pair.synack, len);
+    assert_int_equal(session_connect_synack(pair.client, pair.synack, pair.synack_len), TCNS_OK);
+    assert_int_equal(session_accept_ack(pair.server, eno_ack_option, ENO_ACK_OPTION_LEN), TCNS_OK);
+    start_keys();
+    pair_check_data(pair.client, pair.server, "as the first SYN had it");
+}
+
+/* The SYN-ACK for these options beside ours. Return: its length. */
+static size_t answer_to(const uint8_t *area, size_t len, uint8_t out[ENO_OPTION_MAX_LEN])
+{
+    size_t out_len;
+
+    pair_new_sessions(&pair);
+    assert_int_equal(session_accept(pair.server, area, len, out, &out_len), TCNS_OK);
+    return out_len;
+}
+
+/* Drafts used the experimental kind 253 with ExID 0x454E. RFC 8547 has kind 69 only. */
+static void test_experimental_option_253(void **state)
+{
+    uint8_t out[ENO_OPTION_MAX_LEN];
+
+    check_passive(SESSION_REASON_PEER_NO_ENO, AREA(253, 5, 0x45, 0x4e, 0x23));
+    check_active(SESSION_REASON_PEER_NO_ENO, AREA(253, 6, 0x45, 0x4e, 0x01, 0x23));
+    assert_int_equal(answer_to(AREA(253, 5, 0x45, 0x4e, 0x21, 69, 3, 0x23), out), 4);
+    assert_int_equal(out[3], TEP_ECDHE_CURVE25519);
+    assert_int_equal(answer_to(AREA(69, 3, 0x23, 253, 4, 0x45, 0x4e), out), 4);
+    assert_int_equal(out[3], TEP_ECDHE_CURVE25519);
+}
+
+/* RFC 8547 4.7: it decides about SYN data, which we discard in any case; not about ENO. */
+static void test_tfo_option(void **state)
+{
+    uint8_t out[ENO_OPTION_MAX_LEN];
+    const uint8_t expected[] = {69, 4, 1, TEP_ECDHE_CURVE25519};
+
+    assert_int_equal(answer_to(AREA(34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 69, 3, 0x23), out), 4);
+    assert_memory_equal(out, expected, 4);
+    assert_int_equal(answer_to(AREA(69, 3, 0x23, 34, 2), out), 4);
+    assert_memory_equal(out, expected, 4);
+}
+
+/* RFC 8547 8.1: a middlebox that sends the SYN's options back. */
+static void test_echoed_option(void **state)
+{
+    pair_new_sessions(&pair);
+    assert_int_equal(session_connect(pair.client, pair.syn, &pair.syn_len), TCNS_OK);
+    assert_int_equal(session_connect_synack(pair.client, pair.syn, pair.syn_len), TCNS_OK);
+    check_plain(pair.client, SESSION_REASON_ROLE_CONFLICT);
+}
+
+/* RFC 8547 4.1: contents of the non-SYN form are ignored, and several count as one. */
+static void test_ack_option_with_contents(void **state)
+{
+    const uint8_t area[] = {69, 5, 0x80, 0x00, 0xff, 69, 2};
+
+    pair_new_sessions(&pair);
+    assert_int_equal(session_connect(pair.client, pair.syn, &pair.syn_len), TCNS_OK);
+    assert_int_equal(
+        session_accept(pair.server, pair.syn, pair.syn_len, pair.synack, &pair.synack_len),
+        TCNS_OK);
+    assert_int_equal(session_accept_ack(pair.server, area, sizeof(area)), TCNS_OK);
+    assert_true(session_is_enabled(pair.server));
+    assert_int_equal(ENO_ACK_OPTION_LEN, 2); /* ours has none */
+}
+
 static void test_app_aware_bits(void **state)
 {
     pair.client_cfg.app_aware = true;
@@ -470,14 +585,6 @@ static void test_plaintext_instead_of_init(void **state)
 
 /* --- Ignored bytes: RFC 8548 4.1 --------------------------------------------------- */
 
-static void start_exchange(struct wire *init1)
-{
-    pair_new_sessions(&pair);
-    pair_options(&pair);
-    init1->len = 0;
-    pair_output(pair.client, init1);
-}
-
 static void test_ignored_bytes_in_init1(void **state)
 {
     struct wire init1;
@@ -490,6 +597,93 @@ static void test_ignored_bytes_in_init1(void **state)
     init1.bytes[6] = (uint8_t)(init1.len >> 8);
     init1.bytes[7] = (uint8_t)init1.len;
     assert_int_equal(pair_feed(pair.server, &init1, 11, &got), TCNS_OK);
+    assert_true(session_is_open(pair.server));
+}
+
+/* --- Init messages in pieces: RFC 8548 3.3, 4.1 ------------------------------------------ */
+
+static void test_init_messages_byte_by_byte(void **state)
+{
+    for (size_t t = 0; t < sizeof(all_teps); t++) {
+        pair.server_cfg.teps[0] = all_teps[t];
+        pair.server_cfg.tep_cnt = 1;
+        to_client.len = 0;
+        start_exchange(&to_server);
+        assert_int_equal(pair_feed(pair.server, &to_server, 1, &got), TCNS_OK);
+        pair_output(pair.server, &to_client);
+        assert_int_equal(pair_feed(pair.client, &to_client, 1, &got), TCNS_OK);
+        check_same_id();
+        pair_check_data(pair.client, pair.server, "all there");
+    }
+}
+
+/* One segment has Init2 and what follows it, in all pieces that TCP could make of it. */
+static void test_init2_with_first_frames(void **state)
+{
+    for (size_t step = 1; step <= 140; step++) {
+        memset(&got, 0, sizeof(got));
+        to_client.len = 0;
+        start_exchange(&to_server);
+        pair_deliver(pair.server, &to_server, &got);
+        pair_output(pair.server, &to_client);
+        pair_seal(pair.server, "at once", 7, 0, &to_client);
+        pair_seal(pair.server, ", really", 8, SESSION_SEAL_FIN, &to_client);
+        assert_int_equal(pair_feed(pair.client, &to_client, step, &got), TCNS_OK);
+        assert_int_equal(got.len, 15);
+        assert_memory_equal(got.data, "at once, really", 15);
+        assert_true(got.fin);
+    }
+}
+
+static void test_frame_header_split(void **state)
+{
+    pair_open(&pair);
+    for (size_t cut = 1; cut < 5; cut++) {
+        struct session_rx rx;
+        size_t used;
+
+        to_server.len = 0;
+        pair_seal(pair.client, "header", 6, 0, &to_server);
+        assert_int_equal(session_open(pair.server, to_server.bytes, cut, &used, &rx),
+                         TCNS_ERR_AGAIN);
+        assert_int_equal(used, cut);
+        assert_int_equal(
+            session_open(pair.server, to_server.bytes + cut, to_server.len - cut, &used, &rx),
+            TCNS_OK);
+        assert_int_equal(used, to_server.len - cut);
+        assert_memory_equal(buf_data(rx.data), "header", 6);
+        buf_unref(rx.data);
+    }
+}
+
+static void set_init_len(struct wire *init, uint32_t len)
+{
+    for (size_t i = 0; i < 4; i++)
+        init->bytes[4 + i] = (uint8_t)(len >> (24 - 8 * i));
+}
+
+/* Interpretation I11. Refused when the length has arrived, before memory is set aside. */
+static void test_init_length_limits(void **state)
+{
+    static const uint32_t bad[] = {UINT32_MAX, 0x80000000u, 65536, 8193, 0, 7, 8};
+    size_t total;
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        start_exchange(&to_server);
+        total = buf_total();
+        set_init_len(&to_server, bad[i]);
+        to_server.len = 7;
+        assert_int_equal(pair_feed(pair.server, &to_server, SIZE_MAX, &got), TCNS_ERR_AGAIN);
+        to_server.bytes[0] = to_server.bytes[7];
+        to_server.len = 1;
+        assert_int_equal(pair_feed(pair.server, &to_server, SIZE_MAX, &got), TCNS_ERR_INIT_LENGTH);
+        assert_int_equal(buf_total(), total);
+    }
+    start_exchange(&to_server); /* ignored bytes fill it up: RFC 8548 4.1 */
+    memset(to_server.bytes + to_server.len, 0xa5, 4096 - to_server.len);
+    to_server.len = 4096;
+    set_init_len(&to_server, 4096);
+    assert_int_equal(pair_feed(pair.server, &to_server, 999, &got), TCNS_OK);
     assert_true(session_is_open(pair.server));
 }
 
@@ -590,6 +784,116 @@ static void test_rekey_after_fin(void **state)
     assert_int_equal(session_output(pair.server, &b), TCNS_OK);
     assert_null(b);
     pair_check_data(pair.client, pair.server, "goes on");
+}
+
+/* A final frame can carry new keys; it is answered as any other. */
+static void test_fin_with_rekey(void **state)
+{
+    pair_open(&pair);
+    assert_int_equal(session_rekey(pair.client), TCNS_OK);
+    pair_seal(pair.client, "end", 3, SESSION_SEAL_FIN, &to_server);
+    assert_int_equal(to_server.bytes[0], 0x01);
+    pair_deliver(pair.server, &to_server, &got);
+    assert_true(got.fin);
+    check_generations(pair.server, 0, 1);
+    carry(pair.server, pair.client);
+    check_generations(pair.client, 1, 1);
+    pair_check_data(pair.server, pair.client, "under new keys");
+    assert_int_equal(session_on_fin(pair.server), TCNS_OK);
+}
+
+/* A rekey that is owed when we end rides on the final frame. */
+static void test_owed_rekey_rides_on_fin(void **state)
+{
+    struct session_rx rx;
+    struct buf *b = NULL;
+    size_t used;
+
+    pair_open(&pair);
+    assert_int_equal(session_rekey(pair.client), TCNS_OK);
+    pair_output(pair.client, &to_server);
+    assert_int_equal(session_open(pair.server, to_server.bytes, to_server.len, &used, &rx),
+                     TCNS_OK);
+    assert_true(rx.output);
+    pair_seal(pair.server, NULL, 0, SESSION_SEAL_FIN, &to_client);
+    assert_int_equal(to_client.bytes[0], 0x01);
+    assert_int_equal(session_output(pair.server, &b), TCNS_OK);
+    assert_null(b);
+    pair_deliver(pair.client, &to_client, &got);
+    assert_true(got.fin);
+    check_generations(pair.client, 1, 1);
+}
+
+/* After both FINs at one side, with frames still coming from the other. */
+static void test_rekey_after_both_fins(void **state)
+{
+    struct session_rx rx;
+    size_t used;
+
+    pair_open(&pair);
+    pair_seal(pair.server, "end", 3, SESSION_SEAL_FIN, &to_client);
+    pair_deliver(pair.client, &to_client, &got);
+    assert_int_equal(session_on_fin(pair.client), TCNS_OK); /* the TCP FIN arrived as well */
+    for (int i = 0; i < 3; i++) {                           /* unanswered: data goes on */
+        to_server.len = 0;
+        assert_int_equal(session_rekey(pair.client), TCNS_OK);
+        pair_seal(pair.client, "more", 4, i == 2 ? SESSION_SEAL_FIN : 0, &to_server);
+        assert_int_equal(session_open(pair.server, to_server.bytes, to_server.len, &used, &rx),
+                         TCNS_OK);
+        assert_false(rx.output);
+        assert_int_equal(rx.fin, i == 2);
+        buf_unref(rx.data);
+    }
+    assert_int_equal(session_on_fin(pair.server), TCNS_OK);
+}
+
+static void test_fin_without_finp(void **state)
+{
+    pair_open(&pair);
+    pair_seal(pair.client, "all but the end", 15, 0, &to_server);
+    pair_deliver(pair.server, &to_server, &got);
+    check_truncated(pair.server);
+}
+
+static void test_finp_before_fin(void **state)
+{
+    pair_open(&pair);
+    pair_seal(pair.client, "end", 3, SESSION_SEAL_FIN, &to_server);
+    pair_deliver(pair.server, &to_server, &got);
+    assert_true(got.fin); /* end of file is reported now: RFC 8548 3.7 */
+    assert_int_equal(session_on_fin(pair.server), TCNS_OK);
+    assert_int_equal(session_on_fin(pair.server), TCNS_OK); /* a retransmitted one */
+}
+
+/* An attacker sets the rekey bit: the frame fails, and no generation changes. */
+static void test_forged_rekey_bit(void **state)
+{
+    pair_open(&pair);
+    pair_seal(pair.client, "data", 4, 0, &to_server);
+    to_server.bytes[0] = 0x01;
+    assert_int_equal(pair_feed(pair.server, &to_server, SIZE_MAX, &got), TCNS_ERR_FRAME_AUTH);
+    check_generations(pair.server, 0, 0);
+    assert_int_equal(got.len, 0);
+}
+
+/* A frame with rekey = 1 that was sealed with the keys of another connection. */
+static void test_rekey_under_the_wrong_key(void **state)
+{
+    pair_open(&pair);
+    assert_int_equal(session_rekey(pair.client), TCNS_OK);
+    pair_seal(pair.client, "data", 4, 0, &to_server);
+    pair_open(&pair);
+    assert_int_equal(pair_feed(pair.server, &to_server, SIZE_MAX, &got), TCNS_ERR_FRAME_AUTH);
+    check_generations(pair.server, 0, 0);
+    assert_int_equal(got.len, 0);
+}
+
+/* cres and fres: RFC 8548 4.2, 4.2.1. */
+static void test_reserved_bits_are_sent_as_zero(void **state)
+{
+    pair_open(&pair);
+    pair_seal(pair.client, "x", 1, SESSION_SEAL_FIN, &to_server);
+    assert_int_equal(to_server.bytes[0] & 0xfe, 0);
 }
 
 /* Control byte of a frame of len bytes, which arrives. */
@@ -818,16 +1122,34 @@ int main(void)
         T(test_off_sends_nothing),
         T(test_stripped_ack),
         T(test_repeated_segments),
+        T(test_synack_again_without_eno),
+        T(test_second_syn_with_another_option),
+        T(test_experimental_option_253),
+        T(test_tfo_option),
+        T(test_echoed_option),
+        T(test_ack_option_with_contents),
         T(test_app_aware_bits),
         T(test_simultaneous_open),
         T(test_replay_reorder_drop),
         T(test_reflection),
         T(test_plaintext_instead_of_init),
         T(test_ignored_bytes_in_init1),
+        T(test_init_messages_byte_by_byte),
+        T(test_init2_with_first_frames),
+        T(test_frame_header_split),
+        T(test_init_length_limits),
         T(test_rekey_is_answered),
         T(test_rekey_rides_on_data),
         T(test_crossed_rekeys),
         T(test_rekey_after_fin),
+        T(test_fin_with_rekey),
+        T(test_owed_rekey_rides_on_fin),
+        T(test_rekey_after_both_fins),
+        T(test_fin_without_finp),
+        T(test_finp_before_fin),
+        T(test_forged_rekey_bit),
+        T(test_rekey_under_the_wrong_key),
+        T(test_reserved_bits_are_sent_as_zero),
         T(test_rekey_after_frames),
         T(test_rekey_after_bytes),
         T(test_empty_frames_rekey_once),
