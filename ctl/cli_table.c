@@ -32,9 +32,26 @@ static const struct cli_option down_options[] = {
     {OPT_END},
 };
 
-static const struct cli_option query_options[] = {
-    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self"},
-    {OPT_JSON, "json", NULL, "print one JSON object"},
+#define QUERY_OPTIONS                                                                              \
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self"},                     \
+    {                                                                                              \
+        OPT_JSON, "json", NULL, "print one JSON object"                                            \
+    }
+
+static const struct cli_option sessions_options[] = {
+    QUERY_OPTIONS,
+    {OPT_ENDED, "ended", NULL, "list the last 256 connections that have ended, oldest first"},
+    {OPT_END},
+};
+
+static const struct cli_option status_options[] = {
+    QUERY_OPTIONS,
+    {OPT_END},
+};
+
+static const struct cli_option cache_options[] = {
+    QUERY_OPTIONS,
+    {OPT_FLUSH, "flush", NULL, "forget it all"},
     {OPT_END},
 };
 
@@ -51,10 +68,16 @@ const struct cli_verb cli_verbs[] = {
      down_options, down_main},
     {"sessions", NULL, "list the connections of a namespace",
      "One line for each connection with its state, the reason for it, and the session id, which "
-     "is the same at both ends of an encrypted connection.",
-     query_options, sessions_main},
-    {"status", NULL, "show a namespace's daemon and its counters", NULL, query_options,
+     "is the same at both ends of an encrypted connection. With --ended how it ended in place of "
+     "the state.",
+     sessions_options, sessions_main},
+    {"status", NULL, "show a namespace's daemon and its counters", NULL, status_options,
      status_main},
+    {"cache", NULL, "show or forget what is remembered of peers",
+     "Shows with how many peers the next connection may begin with keys from an earlier one, and "
+     "which are opened without encryption for a while because a SYN that asks for it was lost on "
+     "the way. --flush forgets both; it needs root.",
+     cache_options, cache_main},
     {"version", NULL, "print the version", NULL, NULL, version_main},
     {NULL},
 };

@@ -38,9 +38,10 @@ void ctlclient_done(struct ctlclient *c)
     *c = (struct ctlclient)CTLCLIENT_NONE;
 }
 
-int ctlclient_call(struct ctlclient *c, const char *method, bool more)
+int ctlclient_call(struct ctlclient *c, const char *method, json_t *params, bool more)
 {
-    json_t *call = json_pack("{s:s, s:b}", "method", method, "more", more);
+    json_t *call =
+        json_pack("{s:s, s:b, s:o*}", "method", method, "more", more, "parameters", params);
     char *text = call ? json_dumps(call, JSON_COMPACT) : NULL;
     int err = -ENOMEM;
 

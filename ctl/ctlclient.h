@@ -24,8 +24,8 @@ struct ctlclient {
 int ctlclient_init(struct ctlclient *ret, int netns_fd);
 void ctlclient_done(struct ctlclient *c);
 
-/* Sends a call without parameters. Return: 0; -errno. */
-int ctlclient_call(struct ctlclient *c, const char *method, bool more);
+/* Sends a call; takes params, NULL: none. Return: 0; -errno. */
+int ctlclient_call(struct ctlclient *c, const char *method, json_t *params, bool more);
 
 #define CTLCLIENT_ERROR_LEN 128
 

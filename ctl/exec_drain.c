@@ -84,7 +84,7 @@ static int count_pending(struct ctlclient *c, const struct owned *owned, size_t 
     char error[CTLCLIENT_ERROR_LEN];
     bool more = true;
 
-    int err = ctlclient_call(c, "org.tcpcrypt.Ns1.ListSessions", true);
+    int err = ctlclient_call(c, "org.tcpcrypt.Ns1.ListSessions", NULL, true);
     while (!err && more) {
         json_t *params = NULL;
         err = ctlclient_next(c, &params, &more, error);

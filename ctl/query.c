@@ -16,10 +16,20 @@ static void read_options(struct query *q, int argc, char **argv)
     int id;
 
     while ((id = cli_next(q->verb, argc, argv)) != -1) {
-        if (id == OPT_NETNS)
+        switch (id) {
+        case OPT_NETNS:
             q->netns = optarg;
-        else if (id == OPT_JSON)
+            break;
+        case OPT_JSON:
             q->json = true;
+            break;
+        case OPT_ENDED:
+            q->ended = true;
+            break;
+        case OPT_FLUSH:
+            q->flush = true;
+            break;
+        }
     }
 }
 
@@ -33,8 +43,7 @@ static void no_answer(const struct query *q, int err)
         strerror(-err));
 }
 
-void query_init(struct query *q, const char *verb, int argc, char **argv, const char *method,
-                bool more)
+void query_init(struct query *q, const char *verb, int argc, char **argv)
 {
     *q = (struct query){.verb = cli_verb_find(verb), .netns = "self", .client = CTLCLIENT_NONE};
     read_options(q, argc, argv);
@@ -43,8 +52,14 @@ void query_init(struct query *q, const char *verb, int argc, char **argv, const 
         die(cli_exit_code(fd), "namespace \"%s\": %s", q->netns, netns_strerror(fd));
     int err = ctlclient_init(&q->client, fd);
     close(fd);
-    if (!err)
-        err = ctlclient_call(&q->client, method, more);
+    if (err)
+        no_answer(q, err);
+}
+
+void query_call(struct query *q, const char *method, json_t *params, bool more)
+{
+    int err = ctlclient_call(&q->client, method, params, more);
+
     if (err)
         no_answer(q, err);
 }
@@ -60,6 +75,8 @@ json_t *query_next(struct query *q, bool *ret_continues)
     json_t *reply = NULL;
 
     int err = ctlclient_next(&q->client, &reply, ret_continues, error);
+    if (err == -EREMOTEIO && strcmp(error, "org.varlink.service.PermissionDenied") == 0)
+        die(EXIT_PERMISSION, "only root may do that to \"%s\"", q->netns);
     if (err == -EREMOTEIO)
         die(EXIT_NEGATIVE, "the daemon of \"%s\" says %s", q->netns, error);
     if (err)

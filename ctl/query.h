@@ -13,13 +13,17 @@ struct query {
     const struct cli_verb *verb;
     const char *netns; /* as given; "self" when not */
     bool json;
+    bool ended;
+    bool flush;
     struct ctlclient client;
 };
 
-/* Reads --netns and --json, connects and sends the call; exits on failure. */
-void query_init(struct query *q, const char *verb, int argc, char **argv, const char *method,
-                bool more);
+/* Reads the options and connects; exits on failure. */
+void query_init(struct query *q, const char *verb, int argc, char **argv);
 void query_done(struct query *q);
+
+/* Sends a call; takes params, NULL: none. Exits on failure. */
+void query_call(struct query *q, const char *method, json_t *params, bool more);
 
 /* Next reply, the caller's; exits when there is none. *ret_continues may be NULL. */
 json_t *query_next(struct query *q, bool *ret_continues);

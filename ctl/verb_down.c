@@ -68,7 +68,7 @@ static int ask(const char *netns, int fd, struct ctlclient *c)
     char error[CTLCLIENT_ERROR_LEN];
     json_t *reply = NULL;
 
-    int err = ctlclient_call(c, NS1_INTERFACE ".Down", false);
+    int err = ctlclient_call(c, NS1_INTERFACE ".Down", NULL, false);
     if (!err)
         err = ctlclient_next(c, &reply, NULL, error);
     json_decref(reply);

@@ -7,41 +7,53 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "ctl/ns1.h"
 #include "ctl/query.h"
 
 #define CELL_LEN 72 /* the longest is a session id */
 
-/* title, key of the reply; NULL: made of several */
+enum listing { LIVE = 1, ENDED = 2, BOTH = LIVE | ENDED };
+
+/* title, key of the reply (NULL: made of several), the listings that have it */
 #define COLUMN_LIST(X)                                                                             \
-    X(LOCAL, "LOCAL", NULL)                                                                        \
-    X(PEER, "PEER", NULL)                                                                          \
-    X(DIR, "DIR", "dir")                                                                           \
-    X(STATE, "STATE", "state")                                                                     \
-    X(ROLE, "ROLE", "role")                                                                        \
-    X(TEP, "TEP", "tep")                                                                           \
-    X(AEAD, "AEAD", "aead")                                                                        \
-    X(TX, "TX", NULL)                                                                              \
-    X(RX, "RX", NULL)                                                                              \
-    X(REASON, "REASON", "reason")                                                                  \
-    X(ID, "SESSION ID", "session_id")
+    X(LOCAL, "LOCAL", NULL, BOTH)                                                                  \
+    X(PEER, "PEER", NULL, BOTH)                                                                    \
+    X(DIR, "DIR", "dir", BOTH)                                                                     \
+    X(STATE, "STATE", "state", LIVE)                                                               \
+    X(TIME, "ENDED", NULL, ENDED)                                                                  \
+    X(END, "END", "end", ENDED)                                                                    \
+    X(ERROR, "ERROR", "error", ENDED)                                                              \
+    X(ROLE, "ROLE", "role", BOTH)                                                                  \
+    X(TEP, "TEP", "tep", BOTH)                                                                     \
+    X(AEAD, "AEAD", "aead", BOTH)                                                                  \
+    X(TX, "TX", NULL, BOTH)                                                                        \
+    X(RX, "RX", NULL, BOTH)                                                                        \
+    X(REASON, "REASON", "reason", BOTH)                                                            \
+    X(ID, "SESSION ID", "session_id", BOTH)
 
 enum column {
-#define X(name, title, key) COLUMN_##name,
+#define X(name, title, key, in) COLUMN_##name,
     COLUMN_LIST(X)
 #undef X
         COLUMN_CNT
 };
 
 static const char *const titles[] = {
-#define X(name, title, key) title,
+#define X(name, title, key, in) title,
     COLUMN_LIST(X)
 #undef X
 };
 
 static const char *const keys[] = {
-#define X(name, title, key) key,
+#define X(name, title, key, in) key,
+    COLUMN_LIST(X)
+#undef X
+};
+
+static const unsigned char listings[] = {
+#define X(name, title, key, in) in,
     COLUMN_LIST(X)
 #undef X
 };
@@ -49,6 +61,7 @@ static const char *const keys[] = {
 /* Rows wait as one string each, cells ended by zero bytes: columns are as wide
  * as their widest cell, which is known only at the end. */
 struct table {
+    enum listing listing;
     char **rows;
     size_t cnt, cap;
     int widths[COLUMN_CNT];
@@ -66,6 +79,15 @@ static void format_end(const json_t *s, const char *addr_key, const char *port_k
 static void format_bytes(const json_t *s, const char *key, char *out)
 {
     snprintf(out, CELL_LEN, "%lld", (long long)json_integer_value(json_object_get(s, key)));
+}
+
+static void format_time(const json_t *s, const char *key, char *out)
+{
+    time_t t = (time_t)json_real_value(json_object_get(s, key));
+    struct tm tm;
+
+    if (!localtime_r(&t, &tm) || strftime(out, CELL_LEN, "%F %T", &tm) == 0)
+        strcpy(out, "-");
 }
 
 /* "TCPCRYPT_ECDHE_Curve25519" and "AEAD_AES_128_GCM" say in a column of that
@@ -92,6 +114,8 @@ static void format_cell(const json_t *s, enum column column, char *out)
         format_end(s, "local", "local_port", out);
     else if (column == COLUMN_PEER)
         format_end(s, "peer", "peer_port", out);
+    else if (column == COLUMN_TIME)
+        format_time(s, "ended", out);
     else
         format_bytes(s, column == COLUMN_TX ? "tx_bytes" : "rx_bytes", out);
 }
@@ -127,6 +151,8 @@ static void print_cell(const struct table *t, int column, const char *cell)
 {
     int width = is_number_column(column) ? t->widths[column] : -t->widths[column];
 
+    if (!(listings[column] & t->listing))
+        return;
     if (column == COLUMN_CNT - 1)
         printf("%s\n", cell);
     else
@@ -165,8 +191,12 @@ static void count(struct totals *n, const json_t *s)
     n->clear += state && strcmp(state, "clear") == 0;
 }
 
-static void print_totals(const struct totals *n)
+static void print_totals(const struct totals *n, enum listing listing)
 {
+    if (listing == ENDED) {
+        printf("%lu connection%s ended\n", n->all, n->all == 1 ? "" : "s");
+        return;
+    }
     printf("%lu connection%s: %lu encrypted, %lu clear", n->all, n->all == 1 ? "" : "s",
            n->encrypted, n->clear);
     if (n->all > n->encrypted + n->clear)
@@ -188,7 +218,7 @@ static const json_t *next_session(struct query *q, json_t **ret_reply)
 
 static void print_table(struct query *q)
 {
-    struct table t = {.cnt = 0};
+    struct table t = {.listing = q->ended ? ENDED : LIVE};
     struct totals n = {.all = 0};
     const json_t *s;
     json_t *reply;
@@ -199,10 +229,10 @@ static void print_table(struct query *q)
         json_decref(reply);
     }
     table_print(&t);
-    print_totals(&n);
+    print_totals(&n, t.listing);
 }
 
-/* One session a line, as they come: their number does not matter. */
+/* docs/sessions.schema.json; one session a line, as they come: their number does not matter. */
 static void print_json(struct query *q)
 {
     const char *between = "\n";
@@ -223,7 +253,8 @@ int sessions_main(int argc, char **argv)
 {
     struct query q;
 
-    query_init(&q, "sessions", argc, argv, NS1_INTERFACE ".ListSessions", true);
+    query_init(&q, "sessions", argc, argv);
+    query_call(&q, NS1_INTERFACE ".ListSessions", json_pack("{s:b}", "ended", q.ended), true);
     if (q.json)
         print_json(&q);
     else

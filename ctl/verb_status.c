@@ -5,19 +5,22 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "ctl/ns1.h"
 #include "ctl/query.h"
 
-static void print_value(const char *key, const json_t *value)
+#define NAME_LEN 24
+
+static void print_value(const char *prefix, const char *key, const json_t *value)
 {
     char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
 
-    printf("%-18s %s\n", key, text ? text : "");
+    printf("%s%-*s %s\n", prefix, NAME_LEN - (int)strlen(prefix), key, text ? text : "");
     free(text);
 }
 
-static void print_members(json_t *object)
+static void print_members(const char *prefix, json_t *object)
 {
     const char *key;
     json_t *value;
@@ -25,9 +28,9 @@ static void print_members(json_t *object)
     json_object_foreach(object, key, value)
     {
         if (json_is_object(value))
-            print_members(value);
+            print_members(strcmp(key, "errors") == 0 ? "error " : "", value);
         else
-            print_value(key, value);
+            print_value(prefix, key, value);
     }
 }
 
@@ -35,13 +38,14 @@ int status_main(int argc, char **argv)
 {
     struct query q;
 
-    query_init(&q, "status", argc, argv, NS1_INTERFACE ".GetStatus", false);
+    query_init(&q, "status", argc, argv);
+    query_call(&q, NS1_INTERFACE ".GetStatus", NULL, false);
     json_t *reply = query_next(&q, NULL);
     if (q.json) {
         json_dumpf(reply, stdout, JSON_COMPACT);
         putchar('\n');
     } else {
-        print_members(reply);
+        print_members("", reply);
     }
     json_decref(reply);
     query_done(&q);

@@ -162,4 +162,5 @@ def test_crypto_that_does_not_work(lab):
     wait_for(lambda: not a.pids(), what="no process stays")
 
 
-tap.main()
+if __name__ == "__main__":
+    tap.main()

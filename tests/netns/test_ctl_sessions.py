@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""sessions and its history, status and cache: what they print is true, and as described."""
+import contextlib
+import json
+import os
+import re
+import socket
+import struct
+import time
+
+import tap
+from lab import TOP, binary, expect, expect_eq, wait_for
+
+# --- docs/sessions.schema.json ------------------------------------------------------------
+
+TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float)}
+NOTES = {"$schema", "title", "description"}
+
+
+def schema():
+    with open(os.path.join(TOP, "docs/sessions.schema.json")) as f:
+        return json.load(f)
+
+
+def _is_type(value, name):
+    return isinstance(value, TYPES[name]) and not isinstance(value, bool)
+
+
+def validate(value, rule, where="$"):
+    """The keywords of JSON Schema that the file uses; a test fails on any other."""
+    for word, arg in rule.items():
+        if word in NOTES:
+            continue
+        ok = {
+            "const": lambda: value == arg,
+            "enum": lambda: value in arg,
+            "type": lambda: _is_type(value, arg),
+            "minimum": lambda: value >= arg,
+            "maximum": lambda: value <= arg,
+            "pattern": lambda: re.search(arg, value),
+            "required": lambda: all(k in value for k in arg),
+            "properties": lambda: all(validate(value[k], r, f"{where}.{k}")
+                                      for k, r in arg.items() if k in value),
+            "items": lambda: all(validate(v, arg, f"{where}[{i}]") for i, v in enumerate(value)),
+        }[word]()
+        expect(ok, f"{where}: {word}", value, arg)
+    return True
+
+
+def x_list(path, name):
+    with open(os.path.join(TOP, path)) as f:
+        text = f.read().replace("\\\n", "\n")
+    body = re.search(rf"#define {name}\(X\)(.*?)\n\s*\n", text, re.S)[1]
+    return [n.lower().replace("_", "-") for n in re.findall(r"\bX\((\w+)", body)]
+
+
+def listed(ns, *args):
+    """Return: sessions of "sessions --json", which must be as the schema says and no more."""
+    text = json.loads(ns.tcns("sessions", "--json", *args).stdout)
+    rules = schema()
+    validate(text, rules)
+    known = rules["properties"]["sessions"]["items"]["properties"]
+    for s in text["sessions"]:
+        expect(not s.keys() - known.keys(), "nothing that is not described", s)
+    return text["sessions"]
+
+
+def ended(ns):
+    return listed(ns, "--ended")
+
+
+def wait_ended(ns, cnt):
+    wait_for(lambda: len(ended(ns)) >= cnt, what=f"{cnt} ended connections")
+    return ended(ns)
+
+
+@contextlib.contextmanager
+def connection(a, b, port):
+    with b.listen(port) as listener, a.connect(b.ip4, port) as c:
+        s, _ = listener.accept()
+        with s:
+            s.settimeout(10)
+            c.sendall(b"to server")
+            expect_eq(s.recv(100), b"to server")
+            yield c, s
+
+
+def reset(sock):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+# --- sessions --------------------------------------------------------------------------------
+
+
+def test_schema_names_what_the_program_has(lab):
+    known = schema()["properties"]["sessions"]["items"]["properties"]
+    expect_eq(known["reason"]["enum"], x_list("stack/tcpcrypt/session.h", "SESSION_REASON_LIST")
+              + x_list("tunnel/tunnel.h", "TUNNEL_REASON_LIST"))
+    expect_eq(known["end"]["enum"], x_list("tunnel/tunnel.h", "TUNNEL_END_LIST"))
+
+
+def test_live(lab):
+    _, a, b = lab.star("a", "b")
+    a.up()
+    expect_eq(listed(a), [])
+    expect_eq(ended(a), [])
+    b.up()
+    with connection(a, b, 80):
+        s, t = listed(a)[0], listed(b)[0]
+        expect_eq((s["state"], s["end"], s["dir"], t["dir"]), ("encrypted", "live", "out", "in"))
+        expect_eq(s["session_id"], t["session_id"])
+        expect("error" not in s and "ended" not in s, "these are of the history", s)
+        expect(abs(s["started"] - time.time()) < 10, "when it began", s)
+
+
+def test_ended_in_order(lab):
+    _, a, b = lab.star("a", "b")
+    a.up()
+    b.up()
+    with connection(a, b, 81):
+        pass
+    wait_ended(a, 1)
+    with connection(a, b, 82) as (c, _):
+        reset(c)
+    wait_ended(a, 2)
+    with connection(a, b, 83) as (_, s):
+        reset(s)
+    first, second, third = wait_ended(a, 3)
+    expect_eq([(s["peer_port"], s["end"]) for s in (first, second, third)],
+              [(81, "closed"), (82, "reset-by-application"), (83, "reset-by-peer")])
+    for s in (first, second, third):
+        expect(s["started"] <= s["ended"] <= time.time() + 1, "times", s)
+        expect(len(s["session_id"]) == 66, "also in the history", s)
+        expect_eq((s["tx_bytes"], s["rx_bytes"]), (9, 0))
+        expect("error" not in s, "no error", s)
+    text = a.tcns("sessions", "--ended").stdout.splitlines()
+    expect(re.match(r"LOCAL .*ENDED +END +ERROR ", text[0]), "columns", text)
+    expect("reset-by-peer" in text[3] and "3 connections ended" in text[4], "rows", text)
+
+
+def test_refused_and_its_error(lab):
+    """Encryption is required of a peer that has none: named in the history and in status."""
+    _, a, b = lab.star("a", "b")
+    a.up("--policy", "require")
+    with b.listen(80), contextlib.suppress(ConnectionError):
+        a.connect(b.ip4, 80).close()
+    s = wait_ended(a, 1)[0]
+    expect_eq((s["end"], s["reason"]), ("refused", "require-refused"))
+    errors = json.loads(a.tcns("status", "--json").stdout)["errors"]
+    expect_eq(errors, {s["error"]: 1} if "error" in s else {})
+
+
+def test_errors_in_status(lab):
+    """A peer whose final frame never comes: a FIN alone is truncation."""
+    _, a, b = lab.star("a", "b")
+    a.up()
+    b.up()
+    expect_eq(json.loads(a.tcns("status", "--json").stdout)["errors"], {})
+    with connection(a, b, 80) as (c, s):
+        # What b's daemon sends from now on is not authentic any more for a.
+        r = lab.spaces[0]
+        r.forward_rules("ip saddr 10.77.2.2 tcp flags & (syn|rst) == 0 ip length > 60 "
+                        "@th,256,8 set 0x55")
+        with contextlib.suppress(OSError):
+            s.sendall(b"never arrives as this")
+            c.recv(100)
+        got = wait_ended(a, 1)[0]
+    expect_eq(got["end"], "error")
+    expect("error" in got, "its name", got)
+    errors = json.loads(a.tcns("status", "--json").stdout)["errors"]
+    expect_eq(errors, {got["error"]: 1})
+    text = a.tcns("status").stdout
+    expect(re.search(rf"^error {got['error']} +1$", text, re.M), "status names it", text)
+
+
+def test_history_is_bounded(lab):
+    _, a, b = lab.star("a", "b")
+    a.up()
+    with b.listen(80, backlog=400) as listener:
+        for _ in range(300):
+            with a.connect(b.ip4, 80):
+                listener.accept()[0].close()
+    wait_for(lambda: not [s for s in listed(a) if s["state"] != "closing"], 10)
+    expect_eq(len(wait_ended(a, 256)), 256)
+
+
+@tap.timeout(120)
+def test_list_of_thousands(lab):
+    """All of them, each once, while others come and go."""
+    _, a, b = lab.star("a", "b")
+    a.up()
+    keep = []
+    with b.listen(80, backlog=4096) as listener:
+        for _ in range(400):
+            keep += [a.connect(b.ip4, 80), listener.accept()[0]]
+        for _ in range(20):
+            with a.connect(b.ip4, 80), listener.accept()[0]:
+                got = [s["local_port"] for s in listed(a)]
+                expect_eq(len(got), len(set(got)), "none twice")
+                expect({s.getsockname()[1] for s in keep[::2]} <= set(got), "none missed")
+    for s in keep:
+        s.close()
+
+
+# --- cache --------------------------------------------------------------------------------------
+
+
+def cache(ns, *args):
+    return json.loads(ns.tcns("cache", "--json", *args).stdout)
+
+
+def test_cache_of_resumption(lab):
+    _, a, b = lab.star("a", "b")
+    a.up()
+    b.up()
+    expect_eq(cache(a), {"version": 1, "resume": 0, "fallback": []})
+    with connection(a, b, 80):
+        pass
+    expect_eq(cache(a)["resume"], 1)
+    expect_eq(cache(a, "--flush"), {"version": 1, "resume": 0, "fallback": []})
+    with connection(a, b, 80):
+        expect_eq(listed(a)[-1]["reason"], "full", "nothing to resume with")
+
+
+@tap.timeout(90)
+def test_cache_of_fallback(lab):
+    """SYNs with ENO disappear: the peer is remembered, shown, and forgotten on demand."""
+    r, a, b = lab.star("a", "b")
+    a.up("--fallback-time", "100")
+    b.up()
+    # Longer than a SYN without ENO: 20 (IP) + 20 + 4 (MSS) + 2 (SACK) + 3 (scale), padded.
+    r.forward_rules("ip saddr 10.77.1.2 tcp flags & (syn|ack) == syn ip length > 52 drop")
+    with connection(a, b, 80):
+        expect_eq(listed(a)[0]["reason"], "eno-dropped")
+    got = cache(a)["fallback"]
+    expect_eq([f["peer"] for f in got], [b.ip4])
+    expect(90 < got[0]["left"] <= 100, "seconds left", got)
+    text = a.tcns("cache").stdout
+    expect(re.search(rf"^  {re.escape(b.ip4)} +\d+ s$", text, re.M), "for people", text)
+    r.forward_rules()
+    with connection(a, b, 81):
+        expect_eq([s["reason"] for s in listed(a) if s["peer_port"] == 81], ["fallback-cache"])
+    a.tcns("cache", "--flush")
+    expect_eq(cache(a)["fallback"], [])
+    with connection(a, b, 82):
+        expect_eq([s["state"] for s in listed(a) if s["peer_port"] == 82], ["encrypted"])
+
+
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+ASK = """
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect("\\0tcpcrypt-ns")
+s.sendall(b'{"method":"org.tcpcrypt.Ns1.%s"}\\0')
+print(s.recv(10000).decode())
+"""
+
+
+def test_flush_takes_privilege(lab):
+    _, a = lab.star("a")
+    a.up()
+
+    def ask(method):
+        return a.run(*NOBODY, "python3", "-c", ASK % method).stdout
+
+    expect('"resume"' in ask("GetCache"), "reading is free")
+    expect("PermissionDenied" in ask("FlushCache"), "flushing is not")
+    r = a.run(*NOBODY, binary(), "cache", "--flush", check=False)
+    expect_eq(r.returncode, 4, r.stderr)
+    expect("root" in r.stderr, "says why", r.stderr)
+
+
+if __name__ == "__main__":
+    tap.main()
