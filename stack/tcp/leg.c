@@ -358,6 +358,39 @@ static void feed(enum side side, struct buf *buf, const struct packet *packet)
     stack.packet = NULL;
 }
 
+/* MSS, window scale and SACK-permitted are agreed with the first SYN (RFC 9293 3.2, RFC
+ * 7323 2.2). lwIP takes them from any segment, and asserts that what is queued is no
+ * larger than the MSS. And it looks for the length of a lone last byte behind the area. */
+static void tidy_options(const struct packet *packet, bool agrees)
+{
+    uint8_t *opt = packet->tcp + TCP_HLEN, *end = opt + packet->options_len;
+
+    while (opt < end && *opt != LWIP_TCP_OPT_EOL) {
+        if (*opt == LWIP_TCP_OPT_NOP) {
+            opt++;
+            continue;
+        }
+        if (end - opt == 1) {
+            *opt = LWIP_TCP_OPT_EOL;
+            return;
+        }
+        uint8_t kind = opt[0], len = opt[1];
+        if (len < 2 || len > end - opt)
+            return;
+        if (!agrees && (kind == LWIP_TCP_OPT_MSS || kind == LWIP_TCP_OPT_WS ||
+                        kind == LWIP_TCP_OPT_SACK_PERM))
+            memset(opt, LWIP_TCP_OPT_NOP, len);
+        opt += len;
+    }
+}
+
+/* Is it the answer to our SYN? */
+static bool answers_syn(const struct tcp_pcb *pcb, const struct packet *packet)
+{
+    return pcb->state == SYN_SENT && packet->ack == pcb->lastack + 1 &&
+           (packet->flags & (PACKET_SYN | PACKET_ACK)) == (PACKET_SYN | PACKET_ACK);
+}
+
 int leg_accept(struct leg *leg, struct buf *buf, const struct packet *packet)
 {
     struct tcp_pcb_listen *listener = stack.listener;
@@ -368,6 +401,7 @@ int leg_accept(struct leg *leg, struct buf *buf, const struct packet *packet)
     listener->next = NULL;
     tcp_listen_pcbs.listen_pcbs = listener;
     tcp_active_pcbs = NULL;
+    tidy_options(packet, true);
     feed(leg->side, buf, packet);
     tcp_listen_pcbs.listen_pcbs = NULL;
 
@@ -498,29 +532,6 @@ static void trim_to_window(const struct tcp_pcb *pcb, struct packet *packet)
     }
 }
 
-/* MSS, window scale and SACK-permitted are agreed with the first SYN (RFC 9293 3.2, RFC
- * 7323 2.2). lwIP takes them from any segment, and asserts that what is queued is no
- * larger than the MSS. */
-static void hide_syn_options(const struct tcp_pcb *pcb, const struct packet *packet)
-{
-    uint8_t *opt = packet->tcp + TCP_HLEN, *end = opt + packet->options_len;
-    bool answers_syn = pcb->state == SYN_SENT && packet->ack == pcb->lastack + 1 &&
-                       (packet->flags & (PACKET_SYN | PACKET_ACK)) == (PACKET_SYN | PACKET_ACK);
-
-    while (!answers_syn && end - opt >= 2 && *opt != LWIP_TCP_OPT_EOL) {
-        if (*opt == LWIP_TCP_OPT_NOP) {
-            opt++;
-            continue;
-        }
-        uint8_t kind = opt[0], len = opt[1];
-        if (len < 2 || len > end - opt)
-            return;
-        if (kind == LWIP_TCP_OPT_MSS || kind == LWIP_TCP_OPT_WS || kind == LWIP_TCP_OPT_SACK_PERM)
-            memset(opt, LWIP_TCP_OPT_NOP, len);
-        opt += len;
-    }
-}
-
 /* lwIP acknowledges every second segment at once, and we are fed super-segments by
  * the batch: the ACK is put off to leg_output(). Return: one was owed already. */
 static bool put_off_ack(struct tcp_pcb *pcb)
@@ -559,7 +570,7 @@ void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
     hide_known_syn(leg->pcb, packet);
     recovery_before_input(leg, packet);
     trim_to_window(leg->pcb, packet);
-    hide_syn_options(leg->pcb, packet);
+    tidy_options(packet, answers_syn(leg->pcb, packet));
     note_urgent(leg, packet);
     tcp_active_pcbs = leg->pcb;
     feed(leg->side, buf, packet);

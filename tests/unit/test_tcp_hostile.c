@@ -86,6 +86,26 @@ static void test_mss_option_grows_later(void **state)
     check_stream(20000);
 }
 
+/* lwIP looks for the length of an option behind the area, and behind the packet. */
+static void test_option_cut_off(void **state)
+{
+    for (uint8_t kind = 2; kind < 6; kind++) {
+        uint8_t options[4] = {1, 1, 1, kind};
+        struct segment s = {.flags = PACKET_SYN, .seq = peer.seq, .options = options};
+        s.options_len = 4;
+        peer_send_segment(&peer, &s);
+        peer.seq++;
+        free(peer_expect(&peer, PACKET_SYN | PACKET_ACK));
+        memcpy(peer.options, options, 4);
+        peer.options_len = 4;
+        peer_ack(&peer);
+        assert_true(peer.leg.established);
+        peer_ack(&peer);
+        leg_drop(&peer.leg);
+        peer.leg = (struct leg){.side = SIDE_OUTER};
+    }
+}
+
 /* --- Segments split for a small window ------------------------------------------------ */
 
 static void test_small_window_splits(void **state)
@@ -305,6 +325,7 @@ int main(void)
         TEST(test_mss_option_shrinks_later),
         TEST(test_mss_option_before_split),
         TEST(test_mss_option_grows_later),
+        TEST(test_option_cut_off),
         TEST(test_small_window_splits),
         TEST(test_small_window_splits_again_and_again),
         TEST(test_split_parts_are_lost),
