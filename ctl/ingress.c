@@ -62,6 +62,8 @@ static void print_table(FILE *out, const char *uplink, const struct bypass *bypa
             "meta l4proto != tcp accept\n"
             "ip frag-off & 0x1fff != 0 accept\n"
             "frag frag-off != 0 accept\n"
+            "ip6 saddr fe80::/10 accept\n"
+            "ip6 daddr fe80::/10 accept\n"
             "tcp sport @bypass accept\n"
             "tcp dport @bypass accept\n"
             "fib daddr type local drop\n"

@@ -70,6 +70,8 @@ static bool is_chosen(const struct tuple *t, const void *arg)
 
     if (bypass_has(&c->n->bypass, t->local_port) || bypass_has(&c->n->bypass, t->peer_port))
         return false;
+    if (IN6_IS_ADDR_LINKLOCAL(&t->local.in6) || IN6_IS_ADDR_LINKLOCAL(&t->peer.in6))
+        return false; /* see rules.h */
     if (addrs_is_own(&c->addrs, &t->peer))
         return false;
     if (c->is_moving)

@@ -16,7 +16,7 @@
 #include "ctl/netlink.h"
 #include "ctl/tundev.h"
 
-#define RULES_MAX_CNT (2 * (2 * BYPASS_MAX_CNT + 2))
+#define RULES_MAX_CNT (2 * (2 * BYPASS_MAX_CNT + 4))
 #define DUMP_TRIES    5
 
 /* One of our rules; compared as bytes. */
@@ -26,7 +26,7 @@ struct rule {
     struct port_range sport, dport; /* all zero: any */
     uint8_t family;
     uint8_t is_nop; /* does nothing, for packets from the TUN device */
-    uint8_t pad[2];
+    uint8_t from_link_local, to_link_local;
 };
 _Static_assert(sizeof(struct rule) == 20, "rules are compared as bytes");
 
@@ -49,6 +49,17 @@ static bool has(const struct rules *all, const struct rule *r)
     return false;
 }
 
+static void plan_link_local(struct rules *plan)
+{
+    struct rule r = {.priority = RULES_PRIORITY_BYPASS, .table = RT_TABLE_MAIN, .family = AF_INET6};
+    struct rule s = r;
+
+    r.to_link_local = 1;
+    s.from_link_local = 1;
+    add(plan, r);
+    add(plan, s);
+}
+
 static void plan_family(const struct bypass *bypass, uint8_t family, struct rules *plan)
 {
     for (size_t i = 0; i < bypass->cnt; i++) {
@@ -61,6 +72,8 @@ static void plan_family(const struct bypass *bypass, uint8_t family, struct rule
         add(plan, r);
         add(plan, s);
     }
+    if (family == AF_INET6)
+        plan_link_local(plan);
     if (family == AF_INET)
         add(plan, (struct rule){.priority = RULES_PRIORITY_BYPASS, .family = family, .is_nop = 1});
     add(plan,
@@ -76,12 +89,23 @@ static int put_ports(struct nl_msg *msg, int type, const struct port_range *r)
     return r->first ? nla_put(msg, type, sizeof(range), &range) : 0;
 }
 
+#define LINK_LOCAL_LEN 10 /* of the prefix fe80::/10, RFC 4291 2.4 */
+
+static int put_link_local(struct nl_msg *msg, int type)
+{
+    static const struct in6_addr prefix = {.s6_addr = {0xfe, 0x80}};
+
+    return nla_put(msg, type, sizeof(prefix), &prefix);
+}
+
 static int put_rule(struct nl_msg *msg, const struct rule *r)
 {
     struct fib_rule_hdr hdr = {
         .family = r->family,
         .table = r->table < 256 ? (uint8_t)r->table : RT_TABLE_UNSPEC,
         .action = r->is_nop ? FR_ACT_NOP : FR_ACT_TO_TBL,
+        .src_len = r->from_link_local ? LINK_LOCAL_LEN : 0,
+        .dst_len = r->to_link_local ? LINK_LOCAL_LEN : 0,
     };
     int err = nlmsg_append(msg, &hdr, sizeof(hdr), NLMSG_ALIGNTO);
 
@@ -90,6 +114,8 @@ static int put_rule(struct nl_msg *msg, const struct rule *r)
     err |= nla_put_u8(msg, FRA_PROTOCOL, MIRROR_PROTOCOL);
     err |= nla_put_u8(msg, FRA_IP_PROTO, IPPROTO_TCP);
     err |= nla_put_string(msg, FRA_IIFNAME, r->is_nop ? TUNDEV_NAME : "lo");
+    err |= r->from_link_local ? put_link_local(msg, FRA_SRC) : 0;
+    err |= r->to_link_local ? put_link_local(msg, FRA_DST) : 0;
     err |= put_ports(msg, FRA_SPORT_RANGE, &r->sport);
     err |= put_ports(msg, FRA_DPORT_RANGE, &r->dport);
     return err ? -ENOMEM : 0;
@@ -141,6 +167,8 @@ static int on_rule(struct nlmsghdr *nlh, void *arg)
     struct rule r = {
         .family = hdr->family,
         .is_nop = hdr->action == FR_ACT_NOP,
+        .from_link_local = hdr->src_len > 0,
+        .to_link_local = hdr->dst_len > 0,
         .table = tb[FRA_TABLE] ? nla_get_u32(tb[FRA_TABLE]) : hdr->table,
         .priority = tb[FRA_PRIORITY] ? nla_get_u32(tb[FRA_PRIORITY]) : 0,
         .sport = read_ports(tb[FRA_SPORT_RANGE]),

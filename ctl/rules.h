@@ -6,8 +6,13 @@
  * and ahead of the main table's (32766):
  *
  *   32547  iif lo ipproto tcp dport|sport P lookup main    for each bypassed range
+ *   32547  iif lo ipproto tcp to|from fe80::/10 lookup main  IPv6
  *   32547  iif tcpcrypt0 ipproto tcp nop                   IPv4
  *   32548  iif lo ipproto tcp lookup 8548
+ *
+ * Link-local TCP stays with the kernel: such addresses mean something only together
+ * with the interface, and a socket that names one (sin6_scope_id) accepts packets
+ * of no other, so not those of the TUN device.
  *
  * "iif lo" means packets of this host, not forwarded ones. The rule that does
  * nothing is for a strict reverse-path filter (rp_filter 1). The filter looks up

@@ -283,6 +283,11 @@ static void count_verdict(struct tunnel *t, enum packet_verdict verdict)
     }
 }
 
+static bool is_link_local(const struct tuple *tuple)
+{
+    return IN6_IS_ADDR_LINKLOCAL(&tuple->local.in6) || IN6_IS_ADDR_LINKLOCAL(&tuple->peer.in6);
+}
+
 static void on_packet(struct tunnel *t, enum side side, const struct vnet_packet *vp)
 {
     struct packet packet;
@@ -295,6 +300,8 @@ static void on_packet(struct tunnel *t, enum side side, const struct vnet_packet
         return;
     }
     struct tuple tuple = tuple_of(side, &packet);
+    if (side == SIDE_OUTER && is_link_local(&tuple))
+        return; /* the kernel's own */
     if (!nexthop_is_local(t->uplink.nexthop, &tuple.local)) {
         counters(t)->drop_not_ours++;
         return;
