@@ -582,6 +582,8 @@ void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
     /* All that a zero window held back was acknowledged, and lwIP asserts that it was not. */
     if (!leg->pcb->unsent)
         leg->pcb->persist_backoff = 0;
+    if (leg->tx_urgent_set && (int32_t)(leg->pcb->lastack - leg->tx_urgent_end) >= 0)
+        leg->tx_urgent_set = false; /* else it would be ahead again half a round later */
     if (leg->established && !was_established)
         on_handshake_done(leg);
     else if (was_established)
