@@ -110,10 +110,13 @@ def check_verbs():
 
 
 def check_names():
-    """man page: reasons and default ports are the program's"""
-    said = re.findall(r"^\.It (\S+)$", man_section("REASONS"), re.M)
-    bad = [f"{MAN}: reason {r} is missing" for r in reasons() if r not in said]
-    bad += [f"{MAN}: there is no reason {r}" for r in said if r not in reasons()]
+    """man page: reasons, ends and default ports are the program's"""
+    bad = []
+    ends = [dashed(n) for n in x_list("tunnel/tunnel.h", "TUNNEL_END_LIST")]
+    for title, names in (("REASONS", reasons()), ("ENDS", ends)):
+        said = re.findall(r"^\.It (\S+)$", man_section(title), re.M)
+        bad += [f"{MAN}: {title} lacks {n}" for n in names if n not in said]
+        bad += [f"{MAN}: {title} has {n}, which is not there" for n in said if n not in names]
     flat = re.sub(r"\s+", " ", read(MAN))
     if ", ".join(default_bypass()) not in flat:
         bad.append(f"{MAN}: the default ports are {', '.join(default_bypass())}")
