@@ -19,7 +19,7 @@ import sys
 TOP, PROGRAM = sys.argv[1:3]
 MAN = "docs/tcpcrypt-ns.1"
 FOLDERS = ("ctl", "docs", "stack", "tests", "tunnel", "netns-scripts", "bench", ".ci")
-# Pages of other authors are checked for links and paths only.
+# Made by scripts, and checked there.
 OTHERS = ("docs/PERFORMANCE.md", "docs/rfc-map.md")
 
 
@@ -29,12 +29,7 @@ def read(path):
 
 
 def pages():
-    found = ["README.md"] + glob.glob("docs/*.md", root_dir=TOP)
-    return sorted(p for p in found if os.path.exists(os.path.join(TOP, p)))
-
-
-def own_pages():
-    return [p for p in pages() if p not in OTHERS]
+    return sorted({"README.md", *glob.glob("docs/*.md", root_dir=TOP)} - set(OTHERS))
 
 
 # --- What the program has -------------------------------------------------------------
@@ -197,7 +192,7 @@ def check_functions():
     """functions and constants that pages name exist"""
     known = words()
     bad = []
-    for page in own_pages():
+    for page in pages():
         for span in code_spans(page):
             m = re.fullmatch(r"(\w+)\(\)|([A-Z][A-Z0-9]*_[A-Z0-9_]+)", span)
             if m and (m[1] or m[2]) not in known:
@@ -209,7 +204,7 @@ def check_options():
     """options that pages name after tcpcrypt-ns VERB are the verb's"""
     bad = []
     options = {verb: program_options(verb) for verb in program_verbs()}
-    for page in own_pages():
+    for page in pages():
         for verb, rest in re.findall(r"tcpcrypt-ns (\w+)((?: [^\n`|;&)]*)?)", read(page)):
             if verb not in options:
                 continue
@@ -223,7 +218,7 @@ def check_options():
 def check_words():
     """a word that promises too much is not there"""
     word = "secu" "re"
-    return [f"{page}: \"{word}\"" for page in own_pages() + [MAN]
+    return [f"{page}: \"{word}\"" for page in pages() + [MAN]
             if re.search(rf"\b{word}(ly|d|s)?\b", read(page), re.I)]
 
 
