@@ -72,8 +72,9 @@ GROUPS = [
      {"rr_p50_us": "p50", "rr_p99_us": "p99"}),
     ("New connections", "connect, one request, close: per second",
      {"connect_1_per_s": "1 at a time", "connect_16_per_s": "16 at a time"}),
-    ("Many open connections", "memory of the processes at one end",
-     {"idle_cnt": "connections", "idle_mb": "without any, MB", "idle_kb_each": "each adds, KB",
+    ("Many open connections", "memory (PSS, but for RSS and the peak) of the processes at one end",
+     {"idle_cnt": "connections", "idle_mb": "without any, MB", "idle_rss_mb": "RSS, MB",
+      "idle_kb_each": "each adds, KB",
       "idle_setup_s": "set up in, s", "idle_cpu_percent": "idle CPU, %",
       "gbits_1_up_among_idle": "1 stream among them, Gbit/s",
       "peak_mb": "peak under full load, MB"}),
@@ -337,6 +338,7 @@ def replace_part(top, part, words):
 
 
 def publish(result, top):
-    replace_part(top, "bench", text(result))
+    picture = "![tcpcrypt-ns and what else there is](performance.svg)\n\n"
+    replace_part(top, "bench", picture + text(result))
     write(os.path.join(top, "docs", "performance.json"), json.dumps(result, indent=1) + "\n")
     write(os.path.join(top, "docs", "performance.svg"), svg(result))
