@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * The nftables table that keeps the container's TCP from its kernel's own TCP.
+ * The nftables tables that keep the container's TCP from its kernel's own TCP.
  */
 #include "ctl/ingress.h"
 
@@ -36,40 +36,67 @@ static int run(const char *commands, bool quiet)
     return err;
 }
 
-/* "elements = { 22,992-995 }"; an empty set must have none. */
-static void print_elements(FILE *out, const struct bypass *bypass)
+/* An empty set must have no elements. */
+static void print_bypass(FILE *out, const struct bypass *bypass)
 {
-    if (bypass->cnt == 0)
-        return;
     char text[BYPASS_STR_LEN];
-    fprintf(out, "elements = { %s }\n", bypass_str(bypass, text));
+
+    fprintf(out, "set bypass { type inet_service; flags interval;\n");
+    if (bypass->cnt > 0)
+        fprintf(out, "elements = { %s }\n", bypass_str(bypass, text));
+    fprintf(out, "}\n");
 }
 
-/* Adding before deleting makes the deletion succeed when there is none yet.
- * Fragments behind the first have no ports to look at, and without the first
- * the kernel never completes them. */
-static void print_table(FILE *out, const char *uplink, const struct bypass *bypass)
+/* Adding before deleting makes the deletion succeed when there is none yet. */
+static void print_removal(FILE *out, const char *family)
 {
-    fprintf(out, "table netdev " INGRESS_TABLE "\n"
-                 "delete table netdev " INGRESS_TABLE "\n"
-                 "table netdev " INGRESS_TABLE " {\n"
-                 "set bypass { type inet_service; flags interval;\n");
-    print_elements(out, bypass);
     fprintf(out,
-            "}\n"
+            "table %s " INGRESS_TABLE "\n"
+            "delete table %s " INGRESS_TABLE "\n",
+            family, family);
+}
+
+/* What the kernel's own TCP has in both directions. */
+static const char native[] = "ip6 saddr fe80::/10 accept\n"
+                             "ip6 daddr fe80::/10 accept\n"
+                             "tcp sport @bypass accept\n"
+                             "tcp dport @bypass accept\n";
+
+/* Fragments behind the first have no ports to look at, and without the first
+ * the kernel never completes them. */
+static void print_ingress(FILE *out, const char *uplink, const struct bypass *bypass)
+{
+    fprintf(out, "table netdev " INGRESS_TABLE " {\n");
+    print_bypass(out, bypass);
+    fprintf(out,
             "chain ingress {\n"
             "type filter hook ingress device \"%s\" priority 0; policy accept;\n"
             "meta l4proto != tcp accept\n"
             "ip frag-off & 0x1fff != 0 accept\n"
             "frag frag-off != 0 accept\n"
-            "ip6 saddr fe80::/10 accept\n"
-            "ip6 daddr fe80::/10 accept\n"
-            "tcp sport @bypass accept\n"
-            "tcp dport @bypass accept\n"
+            "%s"
             "fib daddr type local drop\n"
             "}\n"
             "}\n",
-            uplink);
+            uplink, native);
+}
+
+/* A reset, because an ICMP error does not reach an IPv6 socket that is bound to a
+ * device: tried. */
+static void print_guard(FILE *out, const char *uplink, const struct bypass *bypass)
+{
+    fprintf(out, "table inet " INGRESS_TABLE " {\n");
+    print_bypass(out, bypass);
+    fprintf(out,
+            "chain output {\n"
+            "type filter hook output priority 0; policy accept;\n"
+            "oifname != \"%s\" accept\n"
+            "meta l4proto != tcp accept\n"
+            "%s"
+            "reject with tcp reset\n"
+            "}\n"
+            "}\n",
+            uplink, native);
 }
 
 int ingress_set(const char *uplink, const struct bypass *bypass)
@@ -80,7 +107,10 @@ int ingress_set(const char *uplink, const struct bypass *bypass)
     FILE *out = open_memstream(&text, &len);
     if (!out)
         return -ENOMEM;
-    print_table(out, uplink, bypass);
+    print_removal(out, "netdev");
+    print_removal(out, "inet");
+    print_ingress(out, uplink, bypass);
+    print_guard(out, uplink, bypass);
     if (fclose(out) != 0) {
         free(text);
         return -ENOMEM;
@@ -90,12 +120,27 @@ int ingress_set(const char *uplink, const struct bypass *bypass)
     return err;
 }
 
+static int remove_table(const char *family, bool *found)
+{
+    char list[64], delete[64];
+
+    snprintf(list, sizeof(list), "list table %s " INGRESS_TABLE "\n", family);
+    snprintf(delete, sizeof(delete), "delete table %s " INGRESS_TABLE "\n", family);
+    int err = run(list, true);
+    if (err)
+        return err == -EPERM ? err : 0; /* there is none */
+    *found = true;
+    return run(delete, false);
+}
+
+int ingress_remove_guard(bool *ret_found)
+{
+    *ret_found = false;
+    return remove_table("inet", ret_found);
+}
+
 int ingress_remove(bool *ret_found)
 {
-    int err = run("list table netdev " INGRESS_TABLE "\n", true);
-
-    *ret_found = !err;
-    if (err == -EPERM)
-        return err;
-    return err ? 0 : run("delete table netdev " INGRESS_TABLE "\n", false);
+    *ret_found = false;
+    return remove_table("netdev", ret_found);
 }

@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * The nftables table that keeps the container's TCP from its kernel's own TCP.
+ * The nftables tables that keep the container's TCP from its kernel's own TCP.
  *
- * A chain of family netdev on the uplink's ingress drops what is TCP to an own
+ * The ingress: a chain of family netdev on the uplink's ingress drops what is TCP to an own
  * address, so that the kernel answers none of it; our packet socket sees packets
- * before the chain does. It has no owner: when the daemon dies, TCP stays closed.
+ * before the chain does.
+ *
+ * The guard: a chain of family inet on output resets TCP that leaves by the uplink
+ * and neither is bypassed nor has come through the tunnel (whose packets pass no
+ * output hook): a socket that is bound to the device (SO_BINDTODEVICE), or one that
+ * somebody's routing leads past us. Its answers would be dropped, so it would wait for
+ * minutes; and after somebody flushed our rules it could be what follows on an
+ * encrypted connection, in clear.
+ *
+ * Both have no owner: when the daemon dies, TCP stays closed.
  */
 #ifndef TCNS_CTL_INGRESS_H
 #define TCNS_CTL_INGRESS_H
@@ -14,11 +23,13 @@
 
 #define INGRESS_TABLE "tcpcrypt-ns"
 
-/* Puts the table in place, or replaces it, in one transaction.
+/* Puts both in place, or replaces them, in one transaction.
  * Return: 0; -errno, with nft's own words logged. */
 int ingress_set(const char *uplink, const struct bypass *bypass);
 
-/* *ret_found: it was there. Return: 0; -errno. */
+/* The guard must go before the rules do, so that connections older than us go on; the
+ * ingress after them. *ret_found: it was there. Return: 0; -errno. */
+int ingress_remove_guard(bool *ret_found);
 int ingress_remove(bool *ret_found);
 
 #endif

@@ -251,13 +251,14 @@ static int destroy_leftover_sockets(struct netcfg *n)
 
 static int remove_all(struct nl_sock *rtnl, bool *found)
 {
-    bool rules = false, ingress = false, routes = false;
+    bool guard = false, rules = false, ingress = false, routes = false;
 
+    int err_guard = ingress_remove_guard(&guard);
     int err_rules = rules_remove_all(rtnl, &rules);
     int err_ingress = ingress_remove(&ingress);
     int err_routes = mirror_remove_all(rtnl, &routes);
-    *found = rules || ingress || routes;
-    return err_rules ? err_rules : err_ingress ? err_ingress : err_routes;
+    *found = guard || rules || ingress || routes;
+    return err_guard ? err_guard : err_rules ? err_rules : err_ingress ? err_ingress : err_routes;
 }
 
 /* --- Coming and going ------------------------------------------------------- */

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """TCP that is left to the kernel, or cannot be carried: link-local, sockets of one device."""
 import contextlib
-import errno
+import json
 import re
 import socket
 import time
 
 import tap
 from lab import expect, expect_eq, wait_for
+from wire import Capture
 
 
 def link_local(ns, dev="eth0"):
@@ -60,6 +61,11 @@ def rst_unknown(ns):
     return ns.counters()["rst_unknown"]
 
 
+def status(ns, check=True):
+    r = ns.tcns("status", "--json", check=check)
+    return json.loads(r.stdout) if r.returncode == 0 else {}
+
+
 def test_link_local(lab):
     """Out and in, at a host that is attached and one that is not, as without us."""
     a, b = pair(lab)
@@ -83,19 +89,13 @@ def test_link_local_outlives_us(lab):
         with s:
             for step in ("up", "kill", "down"):
                 if step == "kill":
-                    pid = lab_status(a)["worker_pid"]
+                    pid = status(a)["worker_pid"]
                     a.run("kill", "-9", pid)
-                    wait_for(lambda: lab_status(a, False).get("worker_pid", pid) != pid, 5)
+                    wait_for(lambda: status(a, False).get("worker_pid", pid) != pid, 5)
                 else:
                     getattr(a, step)()
                 c.sendall(step.encode())
                 expect_eq(s.recv(100), step.encode())
-
-
-def lab_status(ns, check=True):
-    import json
-    r = ns.tcns("status", "--json", check=check)
-    return json.loads(r.stdout) if r.returncode == 0 else {}
 
 
 def test_global_from_link_local(lab):
@@ -108,6 +108,89 @@ def test_global_from_link_local(lab):
         c.connect((b.ip6, 80))
         echo(listener, c)
     expect_eq(a.sessions(), [])
+
+
+SO_BINDTODEVICE = 25
+
+
+def bound_socket(ns, family, dev=b"eth0"):
+    s = ns.socket(family)
+    s.settimeout(5)
+    s.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, dev + b"\0")
+    return s
+
+
+def is_refused(fn):
+    """Return: whether it ended in ECONNREFUSED, and at once."""
+    start = time.monotonic()
+    try:
+        fn().close()
+    except ConnectionRefusedError:
+        return time.monotonic() - start < 0.5
+    return False
+
+
+def test_socket_of_the_uplink(lab):
+    """Bound to the device it cannot go through the tunnel: refused, and not clear."""
+    _, a, b = lab.star("a", "b")
+    a.up("--bypass", "22")
+    for family, here, there, any_addr in ((socket.AF_INET, a.ip4, b.ip4, None),
+                                          (socket.AF_INET6, a.ip6, b.ip6, "::")):
+        with b.listen(80, any_addr) as listener, bound_socket(a, family) as c:
+            expect(is_refused(lambda: c.connect((there, 80)) or c), "outbound, at once", there)
+            listener.settimeout(0.2)
+            with contextlib.suppress(socket.timeout):
+                listener.accept()
+                raise AssertionError("it came through")
+        with b.listen(22, any_addr) as listener, bound_socket(a, family) as c:
+            c.connect((there, 22))
+            echo(listener, c)
+        with bound_socket(a, family) as listener:
+            listener.bind(("", 81))
+            listener.listen()
+            expect(is_refused(lambda: b.connect(here, 81)), "inbound, at once", here)
+    expect_eq(rst_unknown(a), 0, "the tunnel sees no answers to what it did not send")
+
+
+def test_rules_flushed(lab):
+    """Somebody takes our rules away: what follows on an encrypted connection stays in."""
+    r, a, b = lab.star("a", "b")
+    a.up()
+    b.up()
+    mark = b"plaintext that must not leave, 40 bytes."
+    supervisor = status(a)["pid"]
+    with b.listen(80) as listener, a.connect(b.ip4, 80) as c:
+        s, _ = listener.accept()
+        with s:
+            capture = Capture(r, a.peer_if)
+            a.run("kill", "-STOP", supervisor)  # it would put them back
+            for family in ("-4", "-6"):
+                a.ip(family, "rule", "flush")
+                a.ip(family, "rule", "add", "priority", "32766", "lookup", "main")
+            with contextlib.suppress(OSError):
+                c.sendall(mark)
+                c.settimeout(1)
+                c.recv(1)
+            a.run("kill", "-CONT", supervisor)
+            capture.stop()
+            expect(not any(mark in frame for _, frame, *_ in capture.frames), "not on the wire")
+
+
+def test_older_connection_goes_on_after_down(lab):
+    """The guard goes before the rules do."""
+    _, a, b = lab.star("a", "b")
+    with b.listen(80) as listener, a.connect(b.ip4, 80) as c:
+        s, _ = listener.accept()
+        with s:
+            s.settimeout(10)
+            a.up()
+            for i in range(20):
+                c.sendall(b"x" * 1000)
+                if i == 10:
+                    a.down()
+            got = b""
+            while len(got) < 20000:
+                got += s.recv(65536)
 
 
 def test_rules_go_away(lab):
