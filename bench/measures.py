@@ -152,8 +152,8 @@ def connect(setup, peer, opts):
         found[f"connect_{at_once}_p99_us"] = got["p99_us"]
         if before:
             after = peer.counters(setup)
-            found[f"connect_{at_once}_resumed"] = (
-                (after["flows_resumed"] - before["flows_resumed"]) /
+            found[f"connect_{at_once}_resumed_percent"] = (
+                100 * (after["flows_resumed"] - before["flows_resumed"]) /
                 max(1, after["flows_encrypted"] - before["flows_encrypted"]))
     return found
 

@@ -71,7 +71,9 @@ GROUPS = [
     ("Latency", "microseconds from request to response, 64 bytes",
      {"rr_p50_us": "p50", "rr_p99_us": "p99"}),
     ("New connections", "connect, one request, close: per second",
-     {"connect_1_per_s": "1 at a time", "connect_16_per_s": "16 at a time"}),
+     {"connect_1_per_s": "1 at a time", "connect_16_per_s": "16 at a time",
+      "connect_1_resumed_percent": "resumed, 1, %",
+      "connect_16_resumed_percent": "resumed, 16, %"}),
     ("Many open connections", "memory (PSS, but for RSS and the peak) of the processes at one end",
      {"idle_cnt": "connections", "idle_mb": "without any, MB", "idle_rss_mb": "RSS, MB",
       "idle_kb_each": "each adds, KB",
@@ -86,7 +88,7 @@ GROUPS = [
 ]
 # Where others hold another number of connections, or nearly nothing is divided by.
 NOT_COMPARED = {"idle_cnt", "idle_setup_s", "idle_cpu_percent", "narrow_first_ms",
-                "narrow_pause_ms"}
+                "narrow_pause_ms", "connect_1_resumed_percent", "connect_16_resumed_percent"}
 
 
 def group_tables(result):
@@ -151,6 +153,9 @@ def targets(result):
             True)
         add(f"connections/s resumed, {n} at a time", "above haproxy without TLS",
             at(f"connect_{n}_per_s"), at(f"connect_{n}_per_s", "haproxy-plain"), True)
+    for n in (1, 16):
+        add(f"of them resumed, {n} at a time, %", "99", at(f"connect_{n}_resumed_percent"), 99,
+            True)
     add("memory idle, MB", "8", at("idle_mb"), 8, False)
     add("memory per idle connection, KB", "5", at("idle_kb_each"), 5, False)
     add("1 stream among idle connections, Gbit/s", "0.95 x without them",
