@@ -23,25 +23,25 @@
 enum flow_phase { FLOW_CONNECTING, FLOW_RELAYING, FLOW_DEAD };
 
 struct flow {
-    struct flow *chain;               /* same bucket */
-    struct flow *queue_next;          /* has events, or is dead */
-    struct flow *older, *younger;     /* list of the CONNECTING ones */
+    struct flow *chain;           /* same bucket */
+    struct flow *queue_next;      /* has events, or is dead */
+    struct flow *older, *younger; /* list of the CONNECTING ones */
     struct tuple tuple;
     struct leg legs[SIDE_CNT];
-    struct session *session;          /* NULL: plain TCP */
-    struct buf *syn;                  /* the SYN that opened it: (off, len) is an IP packet */
+    struct session *session; /* NULL: plain TCP */
+    struct buf *syn;         /* the SYN that opened it: (off, len) is an IP packet */
     enum flow_phase phase;
-    enum tunnel_reason reason;        /* why it is encrypted or clear */
-    bool inbound;                     /* the peer opened it */
-    bool crossing;                    /* both opened it at once: the SYNs settled ENO */
+    enum tunnel_reason reason; /* why it is encrypted or clear */
+    bool inbound;              /* the peer opened it */
+    bool crossing;             /* both opened it at once: the SYNs settled ENO */
     bool queued;
-    bool fin_in[SIDE_CNT];            /* that side has sent all it has */
-    uint64_t bytes_in[SIDE_CNT];      /* application bytes that came from that side */
-    uint64_t active_bytes;            /* bytes_in together, at the last look for idleness */
+    bool fin_in[SIDE_CNT];       /* that side has sent all it has */
+    uint64_t bytes_in[SIDE_CNT]; /* application bytes that came from that side */
+    uint64_t active_bytes;       /* bytes_in together, at the last look for idleness */
     uint32_t idle_s;
-    uint32_t probed_generation;       /* the peer's key set when it was asked to rekey */
-    uint64_t touched_ms;              /* CONNECTING: last SYN of the opener */
-    double started_s;                 /* wall clock */
+    uint32_t probed_generation; /* the peer's key set when it was asked to rekey */
+    uint64_t touched_ms;        /* CONNECTING: last SYN of the opener */
+    double started_s;           /* wall clock */
 };
 
 struct flow_table {
@@ -49,7 +49,7 @@ struct flow_table {
     struct flow **buckets;
     size_t bucket_cnt; /* a power of two */
     size_t cnt, max_cnt;
-    struct flow *queue, **queue_end;          /* to be run, then reaped */
+    struct flow *queue, **queue_end; /* to be run, then reaped */
     struct flow *connecting_old, *connecting_new;
     size_t connecting_cnt;
 };
@@ -63,8 +63,8 @@ struct flow *flow_find(const struct flow_table *t, const struct tuple *tuple);
 
 /* A flow in phase CONNECTING, opened by syn; takes syn also when it fails.
  * Return: NULL at the cap or out of memory. */
-struct flow *flow_new(struct flow_table *t, const struct tuple *tuple, bool inbound, struct buf *syn,
-                      uint64_t now_ms);
+struct flow *flow_new(struct flow_table *t, const struct tuple *tuple, bool inbound,
+                      struct buf *syn, uint64_t now_ms);
 
 /* The flow has something to do; it will come out of flow_next_queued(). */
 void flow_queue(struct flow_table *t, struct flow *f);

@@ -8,11 +8,11 @@
 #include <netinet/ip_icmp.h>
 #include <string.h>
 
-#define IP4_LEN        20
-#define IP6_LEN        40
-#define ICMP_HDR_LEN   8
-#define QUOTE_TCP_LEN  8  /* ports and sequence number: what RFC 792 promises */
-#define QUOTE_MAX_LEN  68 /* what we quote: the longest IP header and the start of TCP's */
+#define IP4_LEN       20
+#define IP6_LEN       40
+#define ICMP_HDR_LEN  8
+#define QUOTE_TCP_LEN 8  /* ports and sequence number: what RFC 792 promises */
+#define QUOTE_MAX_LEN 68 /* what we quote: the longest IP header and the start of TCP's */
 
 /* IPv4 errors come from here (RFC 7600): an address of nobody, which ctl routes to
  * the TUN, so that a strict reverse-path filter lets them in. */
@@ -98,8 +98,8 @@ bool icmp_parse(const uint8_t *bytes, size_t len, struct icmp_error *ret)
 
     if (len < IP4_LEN)
         return false;
-    bool ok = bytes[0] >> 4 == 4 ? parse4(bytes, len, &e)
-                                 : bytes[0] >> 4 == 6 && parse6(bytes, len, &e);
+    bool ok =
+        bytes[0] >> 4 == 4 ? parse4(bytes, len, &e) : bytes[0] >> 4 == 6 && parse6(bytes, len, &e);
     if (ok)
         *ret = e;
     return ok;

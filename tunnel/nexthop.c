@@ -18,11 +18,11 @@
 #include "base/log.h"
 #include "base/siphash.h"
 
-#define ROUTE_CNT        1024 /* remembered destinations; a later one replaces an older one */
-#define HOP_MAX_CNT      4096
-#define LOCAL_MAX_CNT    1024
-#define WAITING_MAX_CNT  16 /* packets per unresolved neighbour */
-#define NUD_USABLE       (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
+#define ROUTE_CNT       1024 /* remembered destinations; a later one replaces an older one */
+#define HOP_MAX_CNT     4096
+#define LOCAL_MAX_CNT   1024
+#define WAITING_MAX_CNT 16 /* packets per unresolved neighbour */
+#define NUD_USABLE      (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
 
 struct waiting {
     struct waiting *next;
@@ -163,7 +163,6 @@ static void hop_use(struct nexthop *n, struct hop *hop)
     nlmsg_free(msg);
     nl_addr_put(addr);
 }
-
 
 static void take_neigh(struct nl_object *obj, void *arg)
 {

@@ -35,8 +35,7 @@ static enum tcns_err send_output(struct flow *f)
 static size_t frame_data_max(const struct leg *outer)
 {
     size_t packet = outer->wire_mss;
-    size_t limit =
-        (SESSION_FRAME_DATA_MAX_LEN + SESSION_FRAME_OVERHEAD_LEN) / packet * packet;
+    size_t limit = (SESSION_FRAME_DATA_MAX_LEN + SESSION_FRAME_OVERHEAD_LEN) / packet * packet;
     size_t frame = leg_bytes_in(outer, FRAME_TIME_US) / packet * packet; /* fill packets */
 
     if (frame < packet)

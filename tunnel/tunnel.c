@@ -22,12 +22,12 @@
 #include "tunnel/relay.h"
 #include "tunnel/uplink.h"
 
-#define BATCH_CNT          8 /* packets before flows are run: measured, see docs/PERFORMANCE.md */
-#define SWEEP_S            1.0
+#define BATCH_CNT           8 /* packets before flows are run: measured, see docs/PERFORMANCE.md */
+#define SWEEP_S             1.0
 #define NEXTHOP_TICK_SWEEPS 5
-#define MEMORY_DEFAULT_LEN (256u << 20)
-#define FLOW_DEFAULT_CNT   100000
-#define FALLBACK_DEFAULT_S 600
+#define MEMORY_DEFAULT_LEN  (256u << 20)
+#define FLOW_DEFAULT_CNT    100000
+#define FALLBACK_DEFAULT_S  600
 
 struct tunnel {
     struct tunnel_config cfg;

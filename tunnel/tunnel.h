@@ -29,7 +29,7 @@ struct tunnel_config {
     /* Ports, local or peer, whose TCP is the kernel's own; the packet socket taps it
      * all the same. NULL: none. */
     bool (*is_bypassed)(const void *bypass, uint16_t port);
-    const void *bypass; /* borrowed */
+    const void *bypass;                   /* borrowed */
     const struct session_config *session; /* borrowed; TEPs, AEADs and the a bit, the cache is
                                              the tunnel's own; NULL: session_config_default */
     size_t memory_max_len;                /* bytes in all queues together; 0: 256 MiB */
@@ -38,8 +38,8 @@ struct tunnel_config {
     unsigned keepalive_s; /* idle encrypted connections prove that the peer is alive by
                              rekeying (RFC 8548 3.9) after so long, and end when it does not
                              answer within as long again; 0: never */
-    unsigned fallback_s; /* how long a peer gets no ENO option after one SYN with it was lost;
-                            0: 600 */
+    unsigned fallback_s;  /* how long a peer gets no ENO option after one SYN with it was lost;
+                             0: 600 */
 };
 
 /* Opens the uplink's packet socket and starts to move packets.
@@ -83,15 +83,15 @@ const char *tunnel_reason_name(enum tunnel_reason reason);
 
 /* How a connection ended. */
 #define TUNNEL_END_LIST(X)                                                                         \
-    X(LIVE)                 /* it has not */                                                       \
-    X(CLOSED)               /* both ends sent all they had */                                      \
+    X(LIVE)   /* it has not */                                                                     \
+    X(CLOSED) /* both ends sent all they had */                                                    \
     X(RESET_BY_APPLICATION)                                                                        \
     X(RESET_BY_PEER)                                                                               \
-    X(TIMEOUT)              /* one end fell silent */                                              \
-    X(UNREACHABLE)          /* ICMP said so while it was opened */                                 \
-    X(REFUSED)              /* by the other end, or by the policy here (see the reason) */         \
-    X(ERROR)                /* the tcpcrypt session failed: see the error */                       \
-    X(DETACHED)             /* tcpcrypt-ns was taken down */
+    X(TIMEOUT)     /* one end fell silent */                                                       \
+    X(UNREACHABLE) /* ICMP said so while it was opened */                                          \
+    X(REFUSED)     /* by the other end, or by the policy here (see the reason) */                  \
+    X(ERROR)       /* the tcpcrypt session failed: see the error */                                \
+    X(DETACHED)    /* tcpcrypt-ns was taken down */
 
 enum tunnel_end {
 #define X(name) TUNNEL_END_##name,
@@ -103,25 +103,25 @@ enum tunnel_end {
 const char *tunnel_end_name(enum tunnel_end end);
 
 enum tunnel_state {
-    TUNNEL_STATE_OPENING,   /* TCP handshake or key exchange under way */
+    TUNNEL_STATE_OPENING, /* TCP handshake or key exchange under way */
     TUNNEL_STATE_ENCRYPTED,
     TUNNEL_STATE_CLEAR,
-    TUNNEL_STATE_CLOSING,   /* both directions have ended, or were reset */
+    TUNNEL_STATE_CLOSING, /* both directions have ended, or were reset */
 };
 
 /* What is known of one connection; strings are static. */
 struct tunnel_session {
     struct tuple tuple;
-    bool inbound;               /* the peer opened it */
+    bool inbound; /* the peer opened it */
     enum tunnel_state state;
     enum tunnel_reason reason;
-    enum tunnel_end end;        /* LIVE, or with tunnel_list_ended() how it ended */
-    enum tcns_err error;        /* with end ERROR: what was wrong */
-    struct session_info info;   /* role, tep, aead and id are valid when state is ENCRYPTED */
-    uint64_t tx_bytes;          /* application bytes from the container to the peer */
-    uint64_t rx_bytes;          /* application bytes from the peer to the container */
-    double started_s;           /* seconds since the epoch */
-    double ended_s;             /* likewise; 0 while it lives */
+    enum tunnel_end end;      /* LIVE, or with tunnel_list_ended() how it ended */
+    enum tcns_err error;      /* with end ERROR: what was wrong */
+    struct session_info info; /* role, tep, aead and id are valid when state is ENCRYPTED */
+    uint64_t tx_bytes;        /* application bytes from the container to the peer */
+    uint64_t rx_bytes;        /* application bytes from the peer to the container */
+    double started_s;         /* seconds since the epoch */
+    double ended_s;           /* likewise; 0 while it lives */
 };
 
 /* Return: "opening", "encrypted", "clear", "closing". */
@@ -142,7 +142,8 @@ struct tunnel_cursor {
  * Return: false at the end. */
 bool tunnel_list_from(struct tunnel *t, struct tunnel_cursor *c, tunnel_session_fn fn, void *arg);
 
-/* Calls fn, until it returns false, for connections that have ended, oldest first: the last TUNNEL_ENDED_MAX_CNT. */
+/* Calls fn, until it returns false, for connections that have ended, oldest first: the last
+ * TUNNEL_ENDED_MAX_CNT. */
 #define TUNNEL_ENDED_MAX_CNT 256
 void tunnel_list_ended(struct tunnel *t, tunnel_session_fn fn, void *arg);
 
@@ -155,21 +156,21 @@ uint64_t tunnel_error_cnt(const struct tunnel *t, enum tcns_err err);
     X(tun_tx_packets)                                                                              \
     X(uplink_rx_packets)                                                                           \
     X(uplink_tx_packets)                                                                           \
-    X(drop_truncated)   /* shorter than its headers say */                                         \
-    X(drop_malformed)   /* impossible field values */                                              \
+    X(drop_truncated) /* shorter than its headers say */                                           \
+    X(drop_malformed) /* impossible field values */                                                \
     X(drop_checksum)                                                                               \
     X(drop_fragment)                                                                               \
-    X(drop_not_ours)    /* neither from nor to an address of the container */                      \
+    X(drop_not_ours) /* neither from nor to an address of the container */                         \
     X(drop_no_route)                                                                               \
-    X(drop_tx)          /* the kernel took no more; TCP retransmits */                             \
+    X(drop_tx) /* the kernel took no more; TCP retransmits */                                      \
     X(drop_memory)                                                                                 \
-    X(rst_unknown)      /* segments without a connection, answered with RST */                     \
+    X(rst_unknown) /* segments without a connection, answered with RST */                          \
     X(flows_opened)                                                                                \
     X(flows_encrypted)                                                                             \
-    X(flows_resumed)    /* of those encrypted, the ones without a key exchange */                  \
+    X(flows_resumed) /* of those encrypted, the ones without a key exchange */                     \
     X(flows_clear)                                                                                 \
     X(flows_refused)                                                                               \
-    X(flows_aborted)    /* the peer broke the RFC or the keys did not fit */
+    X(flows_aborted) /* the peer broke the RFC or the keys did not fit */
 
 struct tunnel_counters {
 #define X(name) uint64_t name;

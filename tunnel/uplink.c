@@ -18,11 +18,11 @@
 /* Bursts of super-packets; charged to us until the other end has read them. */
 #define SOCKET_BUF_LEN (16 << 20)
 
-#define LOAD_B(off)        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(off))
-#define LOAD_H(off)        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, (uint32_t)(off))
-#define IF_EQ(k, yes, no)  BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, yes, no)
-#define ACCEPT             BPF_STMT(BPF_RET | BPF_K, 0xffffffff)
-#define REJECT             BPF_STMT(BPF_RET | BPF_K, 0)
+#define LOAD_B(off)       BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(off))
+#define LOAD_H(off)       BPF_STMT(BPF_LD | BPF_H | BPF_ABS, (uint32_t)(off))
+#define IF_EQ(k, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, yes, no)
+#define ACCEPT            BPF_STMT(BPF_RET | BPF_K, 0xffffffff)
+#define REJECT            BPF_STMT(BPF_RET | BPF_K, 0)
 
 /* TCP to this host, fragments of it, and the ICMP errors that may quote it. */
 static int set_filter(int fd)

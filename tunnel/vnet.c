@@ -9,12 +9,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define READ_BUF_LEN      (68u * 1024)
-#define TCP_CSUM_OFF      16
-#define IOV_MAX_CNT       260
+#define READ_BUF_LEN (68u * 1024)
+#define TCP_CSUM_OFF 16
+#define IOV_MAX_CNT  260
 /* A packet that fills half its buffer keeps it; others are copied out, so that
  * small payloads do not pin large buffers. */
-#define KEEP_MIN_LEN      (32u * 1024)
+#define KEEP_MIN_LEN (32u * 1024)
 
 int vnet_read(int fd, size_t link_len, struct vnet_packet *ret)
 {

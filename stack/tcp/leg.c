@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tcp/sanitize.h"
 #include "tcp/stack.h"
 #include "tcp/timewait.h"
 
@@ -305,8 +306,8 @@ int leg_connect(struct leg *leg, const struct tuple *tuple)
     addr_to_lwip(inner ? &tuple->local : &tuple->peer, &remote);
     pcb->local_port = inner ? tuple->peer_port : tuple->local_port;
     pcb->netif_idx = netif_get_index(&stack.netif[leg->side]);
-    err_t err = tcp_connect(pcb, &remote, inner ? tuple->local_port : tuple->peer_port,
-                            on_connected);
+    err_t err =
+        tcp_connect(pcb, &remote, inner ? tuple->local_port : tuple->peer_port, on_connected);
     tcp_active_pcbs = NULL; /* where tcp_connect put it, alone */
     if (err != ERR_OK) {
         pcb->local_port = 0; /* it is on no list that tcp_abandon could take it from */
@@ -358,39 +359,6 @@ static void feed(enum side side, struct buf *buf, const struct packet *packet)
     stack.packet = NULL;
 }
 
-/* MSS, window scale and SACK-permitted are agreed with the first SYN (RFC 9293 3.2, RFC
- * 7323 2.2). lwIP takes them from any segment, and asserts that what is queued is no
- * larger than the MSS. And it looks for the length of a lone last byte behind the area. */
-static void tidy_options(const struct packet *packet, bool agrees)
-{
-    uint8_t *opt = packet->tcp + TCP_HLEN, *end = opt + packet->options_len;
-
-    while (opt < end && *opt != LWIP_TCP_OPT_EOL) {
-        if (*opt == LWIP_TCP_OPT_NOP) {
-            opt++;
-            continue;
-        }
-        if (end - opt == 1) {
-            *opt = LWIP_TCP_OPT_EOL;
-            return;
-        }
-        uint8_t kind = opt[0], len = opt[1];
-        if (len < 2 || len > end - opt)
-            return;
-        if (!agrees && (kind == LWIP_TCP_OPT_MSS || kind == LWIP_TCP_OPT_WS ||
-                        kind == LWIP_TCP_OPT_SACK_PERM))
-            memset(opt, LWIP_TCP_OPT_NOP, len);
-        opt += len;
-    }
-}
-
-/* Is it the answer to our SYN? */
-static bool answers_syn(const struct tcp_pcb *pcb, const struct packet *packet)
-{
-    return pcb->state == SYN_SENT && packet->ack == pcb->lastack + 1 &&
-           (packet->flags & (PACKET_SYN | PACKET_ACK)) == (PACKET_SYN | PACKET_ACK);
-}
-
 int leg_accept(struct leg *leg, struct buf *buf, const struct packet *packet)
 {
     struct tcp_pcb_listen *listener = stack.listener;
@@ -401,7 +369,7 @@ int leg_accept(struct leg *leg, struct buf *buf, const struct packet *packet)
     listener->next = NULL;
     tcp_listen_pcbs.listen_pcbs = listener;
     tcp_active_pcbs = NULL;
-    tidy_options(packet, true);
+    sanitize_syn(packet);
     feed(leg->side, buf, packet);
     tcp_listen_pcbs.listen_pcbs = NULL;
 
@@ -470,18 +438,6 @@ static void collect_timewait(struct leg *leg)
     note(leg, LEG_EV_CLOSED);
 }
 
-/* Data beyond this is cut off: the edge of the window, or a FIN that waits out of order. */
-static uint32_t data_limit(const struct tcp_pcb *pcb)
-{
-    const struct tcp_seg *last = pcb->ooseq;
-
-    while (last && last->next)
-        last = last->next;
-    if (last && TCPH_FLAGS(last->tcphdr) & TCP_FIN)
-        return last->tcphdr->seqno + last->len;
-    return pcb->rcv_nxt + pcb->rcv_wnd;
-}
-
 /* RFC 9293 3.5, figure 8. lwIP has no way from SYN-SENT to SYN-RECEIVED: the pcb is
  * replaced by one that answers the crossing SYN, with the sequence number that ours bore. */
 static void answer_crossing_syn(struct leg *leg, struct buf *buf, const struct packet *packet)
@@ -493,43 +449,6 @@ static void answer_crossing_syn(struct leg *leg, struct buf *buf, const struct p
     if (leg_accept(leg, buf, packet) < 0)
         note(leg, LEG_EV_TIMEOUT);
     stack.isn_forced = false;
-}
-
-/* The SYN-ACK of a crossing open acknowledges our SYN; lwIP sees only the SYN in it,
- * which it has seen already. */
-static void hide_known_syn(const struct tcp_pcb *pcb, struct packet *packet)
-{
-    const uint8_t syn_ack = PACKET_SYN | PACKET_ACK;
-
-    if (pcb->state != SYN_RCVD || (packet->flags & syn_ack) != syn_ack ||
-        packet->seq != pcb->rcv_nxt - 1)
-        return;
-    uint32_t seq = lwip_htonl(++packet->seq);
-    memcpy(packet->tcp + 4, &seq, 4);
-    packet->flags &= (uint8_t)~PACKET_SYN;
-    packet->tcp[13] &= (uint8_t)~PACKET_SYN;
-}
-
-/* What lies beyond the window is cut off here: lwIP forgets to for the first segment
- * that it keeps out of order, forgets the FIN's own number, and asserts later that it
- * did not. */
-static void trim_to_window(const struct tcp_pcb *pcb, struct packet *packet)
-{
-    uint32_t edge = pcb->rcv_nxt + pcb->rcv_wnd;
-    int64_t beyond;
-
-    if (pcb->state < SYN_RCVD)
-        return;
-    beyond = (int32_t)(packet->seq - data_limit(pcb)) + (int64_t)packet->data_len;
-    if (beyond > 0) {
-        size_t cut = (size_t)LWIP_MIN(beyond, (int64_t)packet->data_len);
-        packet->data_len -= cut;
-        packet->len -= cut;
-    }
-    if (beyond > 0 || (int32_t)(packet->seq + packet->data_len - edge) >= 0) {
-        packet->flags &= (uint8_t)~PACKET_FIN;
-        packet->tcp[13] &= (uint8_t)~PACKET_FIN;
-    }
 }
 
 /* lwIP acknowledges every second segment at once, and we are fed super-segments by
@@ -567,10 +486,8 @@ void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
     uint32_t una_before = leg->pcb->lastack;
     uint32_t flight_before = leg->pcb->snd_nxt - una_before;
 
-    hide_known_syn(leg->pcb, packet);
+    sanitize_segment(leg->pcb, packet);
     recovery_before_input(leg, packet);
-    trim_to_window(leg->pcb, packet);
-    tidy_options(packet, answers_syn(leg->pcb, packet));
     note_urgent(leg, packet);
     tcp_active_pcbs = leg->pcb;
     feed(leg->side, buf, packet);
@@ -677,8 +594,8 @@ size_t leg_room(const struct leg *leg)
     if (leg->tx_len >= limit)
         return 0;
     /* Each segment takes two pbufs, and one more where buffers meet. */
-    size_t pbufs = pcb->snd_queuelen < TCP_SND_QUEUELEN - 64 ? TCP_SND_QUEUELEN - 64u - pcb->snd_queuelen
-                                                             : 0;
+    size_t pbufs =
+        pcb->snd_queuelen < TCP_SND_QUEUELEN - 64 ? TCP_SND_QUEUELEN - 64u - pcb->snd_queuelen : 0;
     size_t segment = LWIP_MIN(pcb->mss, LWIP_MAX(pcb->snd_wnd_max / 2, 1)); /* as tcp_write() */
     return LWIP_MIN(limit - leg->tx_len, pbufs / 3 * LWIP_MIN(segment, 1000u));
 }

@@ -65,12 +65,12 @@ struct leg {
     struct leg_option syn_option; /* on SYN and SYN-ACK, the same on each retransmission */
     struct leg_option ack_option; /* on every other segment, while len > 0 */
 
-    uint16_t wire_mss;   /* largest payload of one packet; larger segments are cut by GSO */
+    uint16_t wire_mss; /* largest payload of one packet; larger segments are cut by GSO */
     bool established;
     bool fin_sent;
-    bool ack_due;        /* enough has arrived that the next leg_output() acknowledges it */
-    bool rx_bulk;        /* the last data came as a super-segment */
-    uint32_t acked_seq;  /* what our last segment acknowledged */
+    bool ack_due;       /* enough has arrived that the next leg_output() acknowledges it */
+    bool rx_bulk;       /* the last data came as a super-segment */
+    uint32_t acked_seq; /* what our last segment acknowledged */
 
     bool rx_urgent_set, tx_urgent_set;
     uint64_t rx_urgent_pos; /* last urgent byte that the other end announced, in its stream */
@@ -79,7 +79,7 @@ struct leg {
     struct pbuf *rx_head, *rx_tail; /* received, not yet consumed */
     size_t rx_len;
     uint64_t rx_consumed_len; /* position in the stream of the first byte not consumed */
-    uint32_t rx_window_len; /* what the other end may have in flight to us, grows with use */
+    uint32_t rx_window_len;   /* what the other end may have in flight to us, grows with use */
 
     struct leg_tx *tx; /* ring: written, not yet acknowledged */
     uint32_t tx_head, tx_cnt, tx_cap;
@@ -88,7 +88,8 @@ struct leg {
     struct recovery recovery; /* SIDE_OUTER only */
 
     struct leg *hot_next, **hot_link; /* list of the legs that have timers running */
-    struct leg *ack_next, **ack_link; /* list of the legs that owe an ACK while their side is busy */
+    struct leg *ack_next,
+        **ack_link; /* list of the legs that owe an ACK while their side is busy */
 };
 
 /* One packet on its way out. */
@@ -96,13 +97,13 @@ struct stack_tx {
     enum side side;
     struct addr dst;
     bool v6;
-    uint8_t *hdr;        /* IP and TCP header; 32 bytes before it may be written to */
+    uint8_t *hdr; /* IP and TCP header; 32 bytes before it may be written to */
     size_t hdr_len;
-    size_t ip_len;       /* of the IP header: where the TCP checksum starts to count */
-    struct iovec *iov;   /* payload; borrowed until the call returns */
+    size_t ip_len;     /* of the IP header: where the TCP checksum starts to count */
+    struct iovec *iov; /* payload; borrowed until the call returns */
     size_t iov_cnt;
     size_t data_len;
-    uint16_t gso_size;   /* payload of one wire packet; 0 when data_len is no larger */
+    uint16_t gso_size; /* payload of one wire packet; 0 when data_len is no larger */
 };
 
 struct stack_ops {
@@ -219,7 +220,8 @@ size_t leg_bytes_in(const struct leg *leg, uint32_t us);
 /* No packet of this leg may be larger than mtu from now on; what was lost for its
  * size is sent again. */
 void leg_set_path_mtu(struct leg *leg, uint32_t mtu);
-/* Is seq something that this leg has sent and that was not acknowledged? For ICMP (RFC 5927 4.1). */
+/* Is seq something that this leg has sent and that was not acknowledged? For ICMP (RFC 5927 4.1).
+ */
 bool leg_owns_seq(const struct leg *leg, uint32_t seq);
 bool leg_is_connecting(const struct leg *leg);
 

@@ -28,7 +28,7 @@
 /* Zero-window probes carry their byte beside the header, and are freed as soon as
  * output_segment() returns. So do the parts of a segment split for a small window,
  * which stay. */
-#define INLINE_MAX_LEN  64
+#define INLINE_MAX_LEN 64
 
 struct batch {
     bool pending; /* there is a packet */

@@ -28,11 +28,11 @@ struct packet {
     uint16_t window; /* unscaled, as on the wire */
     uint16_t urgent;
     bool v6;
-    uint8_t *ip;     /* the IP header; the packet is ip[0..len) */
-    uint8_t *tcp;    /* the TCP header; options follow its fixed 20 bytes */
-    size_t len;      /* of the whole packet, link-layer padding excluded */
+    uint8_t *ip;  /* the IP header; the packet is ip[0..len) */
+    uint8_t *tcp; /* the TCP header; options follow its fixed 20 bytes */
+    size_t len;   /* of the whole packet, link-layer padding excluded */
     size_t options_len;
-    uint8_t *data;   /* payload */
+    uint8_t *data; /* payload */
     size_t data_len;
 };
 

@@ -379,11 +379,12 @@ void recovery_on_tick(struct leg *leg)
 
     if (pcb->nrtx > r->timeouts)
         recovery_sort(leg);
-    if (is_ours(leg) && pcb->nrtx > r->timeouts) { /* all that was unacknowledged is on the unsent queue again */
+    if (is_ours(leg) &&
+        pcb->nrtx > r->timeouts) { /* all that was unacknowledged is on the unsent queue again */
         for (struct tcp_seg *seg = pcb->unsent; seg; seg = seg->next)
-            seg->flags &= (u8_t)~(SEG_SACKED | SEG_RESENT);
+            seg->flags &= (u8_t) ~(SEG_SACKED | SEG_RESENT);
         for (struct tcp_seg *seg = pcb->unacked; seg; seg = seg->next)
-            seg->flags &= (u8_t)~(SEG_SACKED | SEG_RESENT);
+            seg->flags &= (u8_t) ~(SEG_SACKED | SEG_RESENT);
         if (pcb->nrtx == 1)
             shrink(leg);
         r->cwnd = leg->wire_mss;

@@ -27,7 +27,7 @@ struct recovery {
     uint32_t point;    /* what had been sent when the loss was seen */
     uint32_t rtx_high; /* what had been sent when lost segments were last sent again */
     uint32_t high_sacked;
-    uint8_t timeouts;  /* lwIP's count at the last look */
+    uint8_t timeouts; /* lwIP's count at the last look */
 
     /* CUBIC, RFC 9438 4: w_max and origin in bytes, times in microseconds */
     uint32_t w_max, origin;

@@ -54,7 +54,7 @@ int stack_init(const struct stack_config *cfg)
     struct tcp_pcb *pcb = tcp_new_ip_type(IPADDR_TYPE_ANY);
     if (!pcb)
         return -ENOMEM;
-    pcb->local_port = 1; /* replaced for each SYN */
+    pcb->local_port = 1;  /* replaced for each SYN */
     tcp_bound_pcbs = pcb; /* where tcp_listen looks for it */
     pcb = tcp_listen(pcb);
     if (!pcb)

@@ -9,8 +9,8 @@
 #include "base/siphash.h"
 #include "tcp/stack.h"
 
-#define WAIT_MS    60000 /* two maximum segment lifetimes, as Linux has it */
-#define BUCKET_CNT 4096
+#define WAIT_MS      60000 /* two maximum segment lifetimes, as Linux has it */
+#define BUCKET_CNT   4096
 #define WAIT_MAX_CNT 65536
 
 struct wait {
