@@ -17,16 +17,22 @@
 #define MESSAGE_MAX (1 << 20)
 #define RECEIVE_LEN (64 * 1024)
 
+void ctlclient_set_patience(struct ctlclient *c, int seconds)
+{
+    struct timeval limit = {.tv_sec = seconds};
+
+    setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+}
+
 int ctlclient_init(struct ctlclient *ret, int netns_fd)
 {
-    struct timeval limit = {.tv_sec = REPLY_S};
-
     int fd = ctlsock_connect(netns_fd);
+
     if (fd < 0)
         return fd;
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     *ret = (struct ctlclient){.fd = fd};
+    ctlclient_set_patience(ret, REPLY_S);
     return 0;
 }
 

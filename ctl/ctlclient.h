@@ -24,6 +24,9 @@ struct ctlclient {
 int ctlclient_init(struct ctlclient *ret, int netns_fd);
 void ctlclient_done(struct ctlclient *c);
 
+/* How long to wait for each reply, in place of 10 s. */
+void ctlclient_set_patience(struct ctlclient *c, int seconds);
+
 /* Sends a call; takes params, NULL: none. Return: 0; -errno. */
 int ctlclient_call(struct ctlclient *c, const char *method, json_t *params, bool more);
 

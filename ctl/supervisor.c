@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/pidfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -27,7 +28,9 @@
 #include "ctl/worker.h"
 
 #define START_MS       10000 /* a first worker that is not ready by then has failed */
-#define WORKER_STOP_MS 5000  /* to reset its connections; then it is killed */
+#define WORKER_STOP_MS 2000  /* to reset its connections; then it is killed */
+#define WATCH_MS       2500  /* between two looks whether it beats */
+#define MISSES_MAX     4     /* looks in a row without a beat; then it is killed */
 #define DEATHS_FREE    5     /* within DEATHS_MS: replaced at once */
 #define DEATHS_MS      5000
 #define BACKOFF_MIN_MS 200
@@ -54,7 +57,10 @@ struct supervisor {
     unsigned deaths;
     int backoff_ms;
     int64_t start_at_ms; /* of the next worker; 0: there is one */
-    int64_t news_at_ms;  /* not before then, see on_news(); 0: at once */
+    int beat_fd;         /* eventfd, the worker writes */
+    int64_t watch_at_ms; /* next look at it; 0: there is no worker */
+    unsigned misses;
+    int64_t news_at_ms; /* not before then, see on_news(); 0: at once */
 
     int64_t give_up_ms; /* not ready by then; 0: is ready */
     bool end;           /* told to */
@@ -104,6 +110,7 @@ static void become_worker(struct supervisor *s, int channel)
         .opts = s->opts,
         .supervisor = s->pid,
         .channel = channel,
+        .beat_fd = s->beat_fd,
         .tun_ifindex = netcfg_tun_ifindex(s->cfg),
         .uplink_ifindex = netcfg_uplink_ifindex(s->cfg),
         .uplink = uplink,
@@ -116,7 +123,7 @@ static void become_worker(struct supervisor *s, int channel)
 
     strcpy(uplink, netcfg_uplink(s->cfg));
     args.tun_fd = netcfg_forget(s->cfg);
-    int keep[] = {channel, args.tun_fd, s->doors.path_fd, s->doors.abstract_fd};
+    int keep[] = {channel, args.tun_fd, args.beat_fd, s->doors.path_fd, s->doors.abstract_fd};
     fds_close_others(keep, sizeof(keep) / sizeof(keep[0]));
     worker_run(&args);
 }
@@ -141,6 +148,8 @@ static int fork_worker(struct supervisor *s)
     s->channel = pair[0];
     s->worker_pidfd = pidfd_open(pid, 0);
     s->start_at_ms = 0;
+    s->watch_at_ms = now_ms() + WATCH_MS;
+    s->misses = 0;
     return 0;
 }
 
@@ -152,6 +161,7 @@ static void forget_worker(struct supervisor *s)
         close(s->worker_pidfd);
     s->channel = s->worker_pidfd = -1;
     s->worker = -1;
+    s->watch_at_ms = 0;
 }
 
 static void log_end(int status)
@@ -388,9 +398,23 @@ static void on_news(struct supervisor *s)
     replace_worker(s, 0);
 }
 
+/* Looks are counted, not the time: when all of us were stopped for a while, the
+ * worker gets the time of several looks to beat again. Its end comes to on_worker_end(). */
+static void watch_worker(struct supervisor *s)
+{
+    eventfd_t beats;
+
+    s->watch_at_ms = now_ms() + WATCH_MS;
+    s->misses = eventfd_read(s->beat_fd, &beats) == 0 ? 0 : s->misses + 1;
+    if (s->misses < MISSES_MAX)
+        return;
+    log_error("the worker hangs; killing it");
+    kill(s->worker, SIGKILL);
+}
+
 static int next_timeout(const struct supervisor *s)
 {
-    const int64_t times[] = {s->give_up_ms, s->start_at_ms, s->news_at_ms};
+    const int64_t times[] = {s->give_up_ms, s->start_at_ms, s->watch_at_ms, s->news_at_ms};
     int64_t first = 0;
 
     for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
@@ -412,6 +436,8 @@ static void on_time(struct supervisor *s)
     }
     if (s->start_at_ms && now >= s->start_at_ms)
         next_worker(s);
+    if (s->watch_at_ms && now >= s->watch_at_ms)
+        watch_worker(s);
     if (s->news_at_ms && now >= s->news_at_ms)
         s->news_at_ms = 0;
 }
@@ -494,6 +520,9 @@ static int start(struct supervisor *s)
     err = netcfg_list_older(s->cfg, &s->older);
     if (err)
         return fail(s, err, "cannot list sockets: %s", strerror(-err));
+    s->beat_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (s->beat_fd < 0)
+        return fail(s, -errno, "cannot watch a worker: %s", strerror(errno));
     ctlsock_listen(&s->doors, s->netns_inode);
     s->give_up_ms = now_ms() + START_MS;
     err = fork_worker(s);
@@ -518,6 +547,8 @@ static void stop(struct supervisor *s)
         close(s->waiters[i]);
     }
     sockdiag_done(&s->older);
+    if (s->beat_fd >= 0)
+        close(s->beat_fd);
     if (s->signal_fd >= 0)
         close(s->signal_fd);
 }
@@ -530,6 +561,7 @@ int supervisor_run(const struct daemon_options *opts, supervisor_ready_fn ready,
         .doors = CTLSOCK_NONE,
         .pid = getpid(),
         .signal_fd = -1,
+        .beat_fd = -1,
         .worker = -1,
         .worker_pidfd = -1,
         .channel = -1,

@@ -7,6 +7,7 @@
  *   a signal              SIGTERM, SIGINT: end the worker, take everything away
  *   news of the network   follow routes, addresses, links (netcfg_on_event)
  *   the worker's message  a client asks to detach: as SIGTERM, then answer it
+ *   a look at the worker  every 2.5 s: one whose loop has not turned for 10 s is killed
  *   the worker's end      reset the connections it carried, discard what the
  *                         kernel has queued for it, fork the next at once; one
  *                         that dies again and again waits longer each time

@@ -19,7 +19,8 @@
 #include "ctl/netns.h"
 #include "ctl/ns1.h"
 
-#define STOP_MS 10000
+#define STOP_MS         10000
+#define WORKER_ANSWER_S 2
 
 static int say(const char *netns, const char *what)
 {
@@ -63,6 +64,18 @@ static int end_by_signal(const char *netns, const struct ctlclient *c)
     return say(netns, "detached");
 }
 
+/* A worker that hangs does not answer; then its supervisor is told, if it can be seen
+ * from here. Else the supervisor finds out by itself. */
+static int await_reply(struct ctlclient *c, json_t **ret, char error[CTLCLIENT_ERROR_LEN])
+{
+    ctlclient_set_patience(c, WORKER_ANSWER_S);
+    int err = ctlclient_next(c, ret, NULL, error);
+    if (err != -ETIMEDOUT || ctlclient_server_pid(c) > 0)
+        return err;
+    ctlclient_set_patience(c, STOP_MS / 1000);
+    return ctlclient_next(c, ret, NULL, error);
+}
+
 static int ask(const char *netns, int fd, struct ctlclient *c)
 {
     char error[CTLCLIENT_ERROR_LEN];
@@ -70,7 +83,7 @@ static int ask(const char *netns, int fd, struct ctlclient *c)
 
     int err = ctlclient_call(c, NS1_INTERFACE ".Down", NULL, false);
     if (!err)
-        err = ctlclient_next(c, &reply, NULL, error);
+        err = await_reply(c, &reply, error);
     json_decref(reply);
     if (err == -ETIMEDOUT)
         return end_by_signal(netns, c);

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -29,6 +30,7 @@ struct worker {
     struct ns1 ns1;
     ev_io channel;
     ev_signal term;
+    ev_timer beat;
 };
 
 /* fd goes along when it is not negative. */
@@ -91,6 +93,14 @@ static void on_channel(struct ev_loop *loop, ev_io *w, int events)
 
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
         ev_break(loop, EVBREAK_ALL);
+}
+
+static void on_beat(struct ev_loop *loop, ev_timer *w, int events)
+{
+    const struct worker *worker = w->data;
+
+    /* It fails only when nobody has read for ages. */
+    (void)!eventfd_write(worker->args->beat_fd, 1);
 }
 
 static void on_term(struct ev_loop *loop, ev_signal *w, int events)
@@ -197,6 +207,9 @@ static void start_events(struct worker *w)
     ev_io_start(w->loop, &w->channel);
     ev_signal_init(&w->term, on_term, SIGTERM);
     ev_signal_start(w->loop, &w->term);
+    ev_timer_init(&w->beat, on_beat, 0, WORKER_BEAT_S);
+    w->beat.data = w;
+    ev_timer_start(w->loop, &w->beat);
 }
 
 void worker_run(const struct worker_args *args)

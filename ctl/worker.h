@@ -3,7 +3,8 @@
  *
  * It owns nothing in the namespace. It is forked by the supervisor and ends when
  * the supervisor closes the channel or sends SIGTERM, and is killed when the
- * supervisor dies.
+ * supervisor dies. Its loop beats every WORKER_BEAT_S: the supervisor kills a
+ * worker that has stopped to.
  */
 #ifndef TCNS_CTL_WORKER_H
 #define TCNS_CTL_WORKER_H
@@ -23,6 +24,7 @@ enum worker_event {
 };
 
 #define WORKER_TEXT_LEN 200
+#define WORKER_BEAT_S   2
 
 struct worker_message {
     enum worker_event event;
@@ -34,6 +36,7 @@ struct worker_args {
     const struct daemon_options *opts;
     pid_t supervisor;
     int channel; /* to the supervisor; the worker's end */
+    int beat_fd; /* eventfd */
     int tun_fd;
     int tun_ifindex;
     int uplink_ifindex;
