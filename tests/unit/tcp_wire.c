@@ -426,6 +426,17 @@ void peer_accepts(struct peer *p, uint16_t mss, int wscale)
     peer_expect_ack(p);
 }
 
+void peer_receive(struct peer *p, const uint8_t *data, size_t len)
+{
+    while (p->rx_cap < p->rx_len + len + 1) {
+        p->rx_cap = p->rx_cap ? 2 * p->rx_cap : 4096;
+        p->rx = realloc(p->rx, p->rx_cap);
+    }
+    memcpy(p->rx + p->rx_len, data, len);
+    p->rx_len += len;
+    p->ack += (uint32_t)len;
+}
+
 /* Follows the sequence numbers of one packet. */
 static void follow(struct peer *p, const struct packet *packet)
 {
@@ -442,10 +453,7 @@ static void follow(struct peer *p, const struct packet *packet)
     if ((int32_t)behind < 0 || behind > packet->data_len)
         return; /* a gap, or all of it is known */
     size_t fresh = packet->data_len - behind;
-    p->rx = realloc(p->rx, p->rx_len + fresh + 1);
-    memcpy(p->rx + p->rx_len, packet->data + behind, fresh);
-    p->rx_len += fresh;
-    p->ack += (uint32_t)fresh;
+    peer_receive(p, packet->data + behind, fresh);
     if (packet->flags & PACKET_FIN && !p->fin) {
         p->fin = true;
         p->ack++;

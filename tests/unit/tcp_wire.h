@@ -74,7 +74,7 @@ struct peer {
     size_t options_len;
 
     uint8_t *rx; /* what it received in order */
-    size_t rx_len;
+    size_t rx_len, rx_cap;
     bool fin, rst; /* received */
 };
 
@@ -112,6 +112,8 @@ void peer_accepts(struct peer *p, uint16_t mss, int wscale);
 /* Sends the SYN, gets the SYN-ACK, keeps the ACK back. */
 void peer_half_connects(struct peer *p, uint16_t mss, int wscale);
 
+/* Appends to rx; ack goes on. */
+void peer_receive(struct peer *p, const uint8_t *data, size_t len);
 /* Takes all packets of its side: bytes in order go to rx; ack, fin and rst follow.
  * Return: number of packets. */
 size_t peer_pull(struct peer *p);

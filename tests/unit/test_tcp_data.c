@@ -449,12 +449,8 @@ static size_t longest_packet(void)
     while ((s = wire_next(SIDE_OUTER))) {
         if (s->p.len > longest)
             longest = s->p.len;
-        if (s->p.seq == peer.ack) {
-            peer.rx = realloc(peer.rx, peer.rx_len + s->p.data_len + 1);
-            memcpy(peer.rx + peer.rx_len, s->p.data, s->p.data_len);
-            peer.rx_len += s->p.data_len;
-            peer.ack += (uint32_t)s->p.data_len;
-        }
+        if (s->p.seq == peer.ack)
+            peer_receive(&peer, s->p.data, s->p.data_len);
         free(s);
     }
     return longest;
