@@ -242,8 +242,8 @@ static void query_start(struct dns *d, size_t server, const union dns_addr *clie
     memcpy(q->question, d->message, q->question_len);
     q->fd = socket(to->sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (q->fd < 0 || connect(q->fd, &to->sa, addr_len(to)) < 0 ||
-        watch(d, EPOLL_CTL_ADD, q->fd, EPOLLIN,
-              tag(SOURCE_QUERY, (size_t)(q - d->queries), 0)) < 0 ||
+        watch(d, EPOLL_CTL_ADD, q->fd, EPOLLIN, tag(SOURCE_QUERY, (size_t)(q - d->queries), 0)) <
+            0 ||
         send(q->fd, d->message, len, MSG_NOSIGNAL) < 0) {
         query_fail(d, q);
         return;
@@ -330,8 +330,7 @@ static void conn_accept(struct dns *d, size_t server)
     c->fd[0] = fd;
     c->fd[1] = socket(to->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     c->expires_s = now_s() + TCP_TIMEOUT_S;
-    if (c->fd[1] < 0 ||
-        (connect(c->fd[1], &to->sa, addr_len(to)) < 0 && errno != EINPROGRESS) ||
+    if (c->fd[1] < 0 || (connect(c->fd[1], &to->sa, addr_len(to)) < 0 && errno != EINPROGRESS) ||
         watch(d, EPOLL_CTL_ADD, c->fd[0], EPOLLIN, tag(SOURCE_CONN, i, 0)) < 0 ||
         watch(d, EPOLL_CTL_ADD, c->fd[1], EPOLLIN, tag(SOURCE_CONN, i, 1)) < 0) {
         conn_free(d, i);

@@ -56,7 +56,8 @@ const char exec_help[] =
     "terminal, in a network namespace of its own: TCP connections of the command, and of what it "
     "starts, are encrypted where the peer can. Its addresses are private ones, translated to the "
     "caller's. Exits with the command's status, 128 and the number of the signal that ended it, "
-    "125 when exec itself fails, 126 when the command cannot be executed, 127 when it is not found.";
+    "125 when exec itself fails, 126 when the command cannot be executed, 127 when it is not "
+    "found.";
 
 struct exec {
     struct daemon_options opts;
@@ -197,8 +198,8 @@ static bool child_has_ended(struct exec *x, int *ret_code)
             stop_too();
             continue;
         }
-        *ret_code = WIFEXITED(status) ? WEXITSTATUS(status)
-                                      : EXEC_EXIT_SIGNAL_BASE + WTERMSIG(status);
+        *ret_code =
+            WIFEXITED(status) ? WEXITSTATUS(status) : EXEC_EXIT_SIGNAL_BASE + WTERMSIG(status);
         return true;
     }
     if (pid < 0 && errno != EINTR) {

@@ -57,8 +57,8 @@ static int owned_load(struct owned *o, pid_t inside, const char *table)
     while (!err && fgets(line, sizeof(line), f)) {
         unsigned local, remote;
         unsigned long inode;
-        if (sscanf(line, "%*u: %*32[0-9A-F]:%x %*32[0-9A-F]:%x %*x %*s %*s %*s %*u %*u %lu",
-                   &local, &remote, &inode) == 3 &&
+        if (sscanf(line, "%*u: %*32[0-9A-F]:%x %*32[0-9A-F]:%x %*x %*s %*s %*s %*u %*u %lu", &local,
+                   &remote, &inode) == 3 &&
             inode != 0)
             err = owned_add(o, local << 16 | (remote & 0xffff));
     }

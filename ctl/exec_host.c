@@ -30,8 +30,8 @@
 #define SO_NETNS_COOKIE 71 /* linux/socket.h; glibc 2.36 does not have it everywhere */
 #endif
 
-static int __attribute__((format(printf, 3, 4))) fail(char err[EXEC_ERROR_LEN], int code,
-                                                      const char *fmt, ...)
+static int __attribute__((format(printf, 3, 4)))
+fail(char err[EXEC_ERROR_LEN], int code, const char *fmt, ...)
 {
     va_list ap;
 
@@ -180,19 +180,20 @@ static int table_create(const struct exec_host *h, const struct exec_prefix *ipv
         n += snprintf(cmd + n, sizeof(cmd) - (size_t)n,
                       "  ip6 saddr %s oifname != \"" EXEC_LINK_PREFIX "*\" masquerade\n",
                       prefix_str(ipv6, v6));
-    n += snprintf(cmd + n, sizeof(cmd) - (size_t)n,
-                  " }\n"
-                  " chain forward {\n"
-                  "  type filter hook forward priority 0;\n"
-                  "  oifname \"%s\" iifname != \"" EXEC_LINK_PREFIX "*\" ct state new,invalid drop\n"
-                  "%s%s }\n}\n",
-                  h->link_name,
-                  owned.ipv4 ? "  meta nfproto ipv4 iifname != \"" EXEC_LINK_PREFIX
-                               "*\" oifname != \"" EXEC_LINK_PREFIX "*\" drop\n"
-                             : "",
-                  owned.ipv6 ? "  meta nfproto ipv6 iifname != \"" EXEC_LINK_PREFIX
-                               "*\" oifname != \"" EXEC_LINK_PREFIX "*\" drop\n"
-                             : "");
+    n +=
+        snprintf(cmd + n, sizeof(cmd) - (size_t)n,
+                 " }\n"
+                 " chain forward {\n"
+                 "  type filter hook forward priority 0;\n"
+                 "  oifname \"%s\" iifname != \"" EXEC_LINK_PREFIX "*\" ct state new,invalid drop\n"
+                 "%s%s }\n}\n",
+                 h->link_name,
+                 owned.ipv4 ? "  meta nfproto ipv4 iifname != \"" EXEC_LINK_PREFIX
+                              "*\" oifname != \"" EXEC_LINK_PREFIX "*\" drop\n"
+                            : "",
+                 owned.ipv6 ? "  meta nfproto ipv6 iifname != \"" EXEC_LINK_PREFIX
+                              "*\" oifname != \"" EXEC_LINK_PREFIX "*\" drop\n"
+                            : "");
     if ((size_t)n >= sizeof(cmd))
         return fail(err, -E2BIG, "nftables: rules too long");
     return nft_run(cmd, err);
@@ -218,8 +219,9 @@ static int take_dead(int dir_fd, const char *name)
 
 /* Calls fn with the id of each exec of this namespace that has a file.
  * Return: 0; -errno, or fn's first error. */
-static int each_id(const struct exec_host *h, int (*fn)(const struct exec_host *h, const char *id,
-                                                        const char *name, void *arg),
+static int each_id(const struct exec_host *h,
+                   int (*fn)(const struct exec_host *h, const char *id, const char *name,
+                             void *arg),
                    void *arg)
 {
     int fd = openat(h->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -357,9 +359,9 @@ int exec_host_teardown(struct exec_host *h)
         err = remove_traces(h, h->id, name);
     keep_first(&err, sweep(h));
     close(lock_fd);
-    /* Only when empty; lock_dir() copes with its disappearance. */
-    if (rmdir(STATE_DIR) == 0)
-        rmdir(RUN_DIR);
+    /* Only when empty; lock_dir() copes with its disappearance. The directory
+     * above is the daemons' too, and they may be about to put a socket there. */
+    rmdir(STATE_DIR);
     return err;
 }
 

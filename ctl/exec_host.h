@@ -34,7 +34,10 @@ struct exec_host {
     int id_fd;  /* our file, locked; the lock lives until all copies are closed; -1: none */
 };
 
-#define EXEC_HOST_NONE {.dir_fd = -1, .id_fd = -1}
+#define EXEC_HOST_NONE                                                                             \
+    {                                                                                              \
+        .dir_fd = -1, .id_fd = -1                                                                  \
+    }
 
 /* Cleans up what killed execs left and takes an id. The calling namespace must
  * be the current one, here and below.

@@ -245,8 +245,8 @@ static int add_address(struct nl_sock *sk, int ifindex, const struct exec_prefix
     uint8_t bytes[16];
 
     exec_prefix_nth(p, n, bytes);
-    CLEANUP(nladdr_free) struct nl_addr *local =
-        nl_addr_build(p->family, bytes, family_len(p->family));
+    CLEANUP(nladdr_free)
+    struct nl_addr *local = nl_addr_build(p->family, bytes, family_len(p->family));
     CLEANUP(rtaddr_free) struct rtnl_addr *addr = rtnl_addr_alloc();
     if (!local || !addr)
         return -ENOMEM;
@@ -265,10 +265,10 @@ static int add_default_route(struct nl_sock *sk, int ifindex, const struct exec_
     uint8_t bytes[16];
 
     exec_prefix_nth(p, 1, bytes);
-    CLEANUP(nladdr_free) struct nl_addr *gw =
-        nl_addr_build(p->family, bytes, family_len(p->family));
-    CLEANUP(nladdr_free) struct nl_addr *dst =
-        nl_addr_build(p->family, zero, family_len(p->family));
+    CLEANUP(nladdr_free)
+    struct nl_addr *gw = nl_addr_build(p->family, bytes, family_len(p->family));
+    CLEANUP(nladdr_free)
+    struct nl_addr *dst = nl_addr_build(p->family, zero, family_len(p->family));
     CLEANUP(route_free) struct rtnl_route *route = rtnl_route_alloc();
     struct rtnl_nexthop *nh = rtnl_route_nh_alloc();
     if (!gw || !dst || !route || !nh) {
