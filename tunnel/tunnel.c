@@ -23,6 +23,8 @@
 #include "tunnel/uplink.h"
 
 #define BATCH_CNT           8 /* packets before flows are run: measured, see docs/PERFORMANCE.md */
+#define BURST_US         20u
+#define LARGE_PACKET_LEN 4096u
 #define SWEEP_S             1.0
 #define NEXTHOP_TICK_SWEEPS 5
 #define MEMORY_DEFAULT_LEN  (256u << 20)
@@ -37,7 +39,8 @@ struct tunnel {
     ev_io tun_io, uplink_in, uplink_out, nexthop_io;
     ev_timer tick, sweep;
     unsigned sweeps;
-    bool busy[SIDE_CNT]; /* more input is waiting on that side */
+    uint64_t turn_us[SIDE_CNT]; /* when the last batch from that side was worked off */
+    bool busy[SIDE_CNT];        /* more input is waiting on that side */
 };
 
 /* lwIP's callbacks carry no context of ours, and there is one tunnel per process. */
@@ -54,6 +57,14 @@ static uint64_t now_ms(void)
 
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 /* --- Out ------------------------------------------------------------------------- */
@@ -350,17 +361,29 @@ static bool is_readable(const struct tunnel *t, enum side side)
     return poll(&fd, 1, 0) == 1;
 }
 
+/* A lone small packet, as in request and response, is worked off at once; to ask for
+ * another that is not there would cost as much as the rest. Large ones, and small ones
+ * that follow each other closely, are read by the batch. */
+static bool expects_more(const struct tunnel *t, enum side side, const struct vnet_packet *vp)
+{
+    return vp->len >= LARGE_PACKET_LEN || now_us() - t->turn_us[side] < BURST_US;
+}
+
 static void on_readable(struct tunnel *t, enum side side)
 {
     struct vnet_packet vp;
-    int i;
+    int i = 0;
 
     start_turn(t);
     stack_set_busy(side, true); /* until it is known to be otherwise */
-    for (i = 0; i < BATCH_CNT && read_packet(t, side, &vp) > 0; i++)
+    while (i < BATCH_CNT && read_packet(t, side, &vp) > 0) {
         on_packet(t, side, &vp);
+        if (++i == 1 && !expects_more(t, side, &vp))
+            break;
+    }
     t->busy[side] = i == BATCH_CNT && is_readable(t, side);
     end_turn(t);
+    t->turn_us[side] = now_us();
 }
 
 static void on_tun_readable(struct ev_loop *loop, ev_io *w, int revents)
