@@ -56,6 +56,11 @@ def wait_for(fn, timeout=5.0, what=None, interval=0.01):
         time.sleep(interval)
 
 
+def idle(seconds):
+    """Lets time pass in which something must not happen."""
+    time.sleep(seconds)
+
+
 def binary():
     path = os.environ.get("TCNS_BIN") or os.path.join(TOP, "build", "tcpcrypt-ns")
     if not os.access(path, os.X_OK):
@@ -266,14 +271,11 @@ class Ns:
 
     def snapshot(self):
         """What up changes and down must put back, as text."""
-        def stable(text):  # lifetimes and packet counters run on
-            return text
-
         return {
             "rule": self.ip("rule"), "rule6": self.ip("-6", "rule"),
             "route": self.ip("route", "show", "table", "all"),
             "route6": self.ip("-6", "route", "show", "table", "all"),
-            "nft": stable(self.run("nft", "list", "ruleset").stdout),
+            "nft": self.run("nft", "list", "ruleset").stdout,
             "link": self.ip("link"), "addr": self.ip("addr"),
         }
 
@@ -326,6 +328,13 @@ class Lab:
             h.ip("route", "add", "default", "via", f"10.77.{i}.1")
             h.ip("-6", "route", "add", "default", "via", f"fd77:{i}::1")
         return [r, *hosts]
+
+    def pair(self, *opts):
+        """Two containers of ours with a router between. Return: router, a, b."""
+        r, a, b = self.star("a", "b")
+        a.up(*opts)
+        b.up(*opts)
+        return r, a, b
 
     def logs(self):
         """Tails of what daemons and processes said, for a failed test."""

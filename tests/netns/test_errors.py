@@ -7,15 +7,8 @@ import struct
 import time
 
 import tap
-from lab import Failure, expect, expect_eq, wait_for
+from lab import Failure, expect, expect_eq, idle, wait_for
 from wire import ACK, FIN, RST, SYN, Capture
-
-
-def pair(lab, *opts):
-    r, a, b = lab.star("a", "b")
-    a.up(*opts)
-    b.up(*opts)
-    return r, a, b
 
 
 def connect_error(ns, addr, port, timeout=10):
@@ -38,7 +31,7 @@ def reset_on_close(sock):
 # --- connect() -----------------------------------------------------------------------
 
 def test_closed_port_of_one_of_ours(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     for addr in (b.ip4, b.ip6):
         code, took = connect_error(a, addr, 9)
         expect_eq(code, errno.ECONNREFUSED)
@@ -109,7 +102,7 @@ def test_rejected_by_the_router(lab):
 def test_no_route_of_our_own(lab):
     """Without a default route the kernel itself says so. Natively it is ENETUNREACH; the
     unreachable route that keeps a dead daemon's TCP closed makes it EHOSTUNREACH."""
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     a.ip("route", "del", "default")
     wait_for(lambda: connect_error(a, b.ip4, 80, 1)[0] in (errno.ENETUNREACH, errno.EHOSTUNREACH),
              5, "unreachable")
@@ -131,7 +124,7 @@ def test_silence_stays_silence(lab):
 
 def test_silent_inbound_listener_backlog(lab):
     """A full backlog is silent towards the peer too, and recovers."""
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     with b.listen(80, backlog=0) as listener:
         held = [a.connect(b.ip4, 80)]
         late = a.socket()
@@ -151,7 +144,7 @@ def test_silent_inbound_listener_backlog(lab):
 # --- open connections ----------------------------------------------------------------
 
 def test_reset_by_the_peer(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     with b.listen(80) as listener, a.connect(b.ip4, 80) as c:
         s, _ = listener.accept()
         c.sendall(b"x")
@@ -164,7 +157,7 @@ def test_reset_by_the_peer(lab):
 
 
 def test_reset_by_the_application(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     with b.listen(80) as listener:
         c = a.connect(b.ip4, 80)
         s, _ = listener.accept()
@@ -182,7 +175,7 @@ def test_reset_by_the_application(lab):
 
 def test_process_killed_in_the_middle(lab):
     """The server is killed with data unread: the client gets a reset."""
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     p = b.popen("socat", "-u", "TCP-LISTEN:80", "EXEC:sleep 60")
     b.wait_listening(80)
     with a.connect(b.ip4, 80) as c:
@@ -203,7 +196,7 @@ def test_process_killed_in_the_middle(lab):
 
 def test_data_before_an_orderly_end_arrives(lab):
     """Much data and close() at once: nothing may be cut off."""
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     size = 3_000_000
     with b.listen(80) as listener:
         c = a.connect(b.ip4, 80)
@@ -235,7 +228,7 @@ def rss_of(ns):
 
 def test_receiver_that_does_not_read(lab):
     """Zero window: the sender blocks, our memory stays bounded, and all goes on later."""
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     before = rss_of(a), rss_of(b)
     with b.listen(80) as listener, a.connect(b.ip4, 80) as c:
         s, _ = listener.accept()
@@ -272,7 +265,7 @@ def test_receiver_that_does_not_read(lab):
 @tap.timeout(90)
 def test_zero_window_lasts(lab):
     """A window that is shut for longer than a few probes opens again."""
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     with b.listen(80) as listener, a.connect(b.ip4, 80) as c:
         s, _ = listener.accept()
         c.setblocking(False)
@@ -295,7 +288,7 @@ def test_zero_window_lasts(lab):
 
 def test_slow_readers_do_not_starve_others(lab):
     """Connections whose readers sleep, and one that works beside them."""
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     with b.listen(80, backlog=64) as listener:
         stuck = []
         for _ in range(20):
@@ -326,7 +319,7 @@ def test_slow_readers_do_not_starve_others(lab):
 def test_truncation_is_an_error(lab):
     """A FIN that somebody else made must not look like the end of the data."""
     from wire import Injector, build_ip, build_tcp, mac
-    r, a, b = pair(lab)
+    r, a, b = lab.pair()
     with Capture(r, b.peer_if) as cap, b.listen(80) as listener, a.connect(b.ip4, 80) as c:
         s, _ = listener.accept()
         s.settimeout(10)
@@ -349,7 +342,7 @@ def test_truncation_is_an_error(lab):
 
 def test_changed_ciphertext_is_an_error(lab):
     """A router that changes one byte of a frame: the receiver must not see changed text."""
-    r, a, b = pair(lab)
+    r, a, b = lab.pair()
     with b.listen(80) as listener, a.connect(b.ip4, 80) as c:
         s, _ = listener.accept()
         s.settimeout(10)
@@ -388,7 +381,7 @@ def test_policy_require_refuses_a_plain_peer(lab):
 
 
 def test_policy_require_accepts_one_of_ours(lab):
-    _, a, b = pair(lab, "--policy", "require")
+    _, a, b = lab.pair("--policy", "require")
     with b.listen(80) as listener, a.connect(b.ip4, 80) as c:
         s, _ = listener.accept()
         c.sendall(b"x")
@@ -425,7 +418,7 @@ def test_bypassed_port_stays_native(lab):
 
 def test_path_mtu_is_learned(lab):
     """A narrower link behind the router: "fragmentation needed" must shrink our segments."""
-    r, a, b = pair(lab)
+    r, a, b = lab.pair()
     r.ip("link", "set", b.peer_if, "mtu", "1280")
     for addr in (b.ip4, b.ip6):
         with b.listen(80, "::" if ":" in addr else None) as listener, a.connect(addr, 80) as c:
@@ -460,14 +453,13 @@ def test_peer_without_eno_resets_after_first_data(lab):
 
 def test_idle_connections_survive(lab):
     """Nothing is sent for some seconds on many connections; then each still works."""
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     with b.listen(80, backlog=64) as listener:
         open_ = []
         for _ in range(30):
             c = a.connect(b.ip4, 80)
             open_.append((c, listener.accept()[0]))
-        until = time.monotonic() + 4
-        wait_for(lambda: time.monotonic() > until, 5, "idle time")
+        idle(4)
         for c, s in open_:
             c.sendall(b"?")
             expect_eq(s.recv(1), b"?")

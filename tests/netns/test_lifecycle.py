@@ -11,7 +11,7 @@ import threading
 import time
 
 import tap
-from lab import Failure, binary, expect, expect_eq, wait_for
+from lab import Failure, binary, expect, expect_eq, idle, wait_for
 from wire import ACK, RST, SYN, Capture
 
 MARK = b"lifecycle plaintext marker, more than 32 bytes long! "
@@ -167,9 +167,7 @@ def test_foreground_until_sigint(lab):
 
 
 def test_down_resets_open_connections(lab):
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     for addr in (b.ip4, b.ip6):
         with contextlib.ExitStack() as stack:
             sockets = [stack.enter_context(x) for x in connected(a, b, 80, addr)]
@@ -229,9 +227,7 @@ def no_plaintext(cap):
 @tap.timeout(90)
 def test_worker_killed_in_an_upload(lab):
     """Replaced within 100 ms, connections reset, not one byte in clear."""
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     times = []
     for i in range(5):
         port = 80 + i
@@ -253,8 +249,7 @@ def test_worker_killed_in_an_upload(lab):
             expect(isinstance(stop.error, (ConnectionResetError, BrokenPipeError,
                                            ConnectionAbortedError)), "a reset", stop.error)
             # Retransmissions of the kernel would come within a second.
-            until = time.monotonic() + 0.7
-            wait_for(lambda: time.monotonic() > until, 2)
+            idle(0.7)
             cap.stop()
             no_plaintext(cap)
         wait_for(lambda: try_once(a, b, 500 + i), 5, "new connections work again")
@@ -266,9 +261,7 @@ def test_worker_killed_in_an_upload(lab):
 
 @tap.timeout(60)
 def test_worker_killed_on_the_receiving_side(lab):
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     with Capture(r, b.peer_if) as cap, encrypted_upload(a, b) as (c, stop):
         wait_for(lambda: sum(len(t.payload) for t in cap.tcp()) > 200_000, 10, "an upload")
         os.kill(status(b)["worker_pid"], signal.SIGKILL)
@@ -280,9 +273,7 @@ def test_worker_killed_on_the_receiving_side(lab):
 
 def killed_both(lab):
     """Supervisor and worker killed in the middle of an upload. Return: r, a, b."""
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     with Capture(r, a.peer_if) as cap, encrypted_upload(a, b) as (c, stop):
         wait_for(lambda: sum(len(t.payload) for t in cap.tcp()) > 200_000, 10, "an upload")
         now = status(a)
@@ -290,8 +281,7 @@ def killed_both(lab):
         os.kill(now["worker_pid"], signal.SIGKILL)
         os.kill(now["pid"], signal.SIGKILL)
         wait_for(lambda: not a.pids(), 5, "both processes gone")
-        until = time.monotonic() + 1.5
-        wait_for(lambda: time.monotonic() > until, 3)
+        idle(1.5)
         cap.stop()
         no_plaintext(cap)
     with Capture(r, a.peer_if) as cap:
@@ -330,9 +320,7 @@ def test_both_killed_then_up(lab):
 
 def test_worker_that_keeps_dying(lab):
     """Killed again and again: never clear, and well in the end."""
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     with Capture(r, a.peer_if) as cap:
         for _ in range(8):
             with contextlib.suppress(Failure, ProcessLookupError, KeyError):
@@ -410,9 +398,7 @@ def test_unknown_segment_gets_a_reset(lab):
 
 def test_address_changes(lab):
     """A new address is used at once, with the same daemon; the old one is given up."""
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     pid = status(a)["pid"], status(a)["worker_pid"]
     expect(try_once(a, b, 80), "before")
     a.ip("addr", "del", f"{a.ip4}/24", "dev", "eth0")
@@ -443,9 +429,7 @@ def _quiet_connect(ns, addr, port):
 
 def test_gateway_changes(lab):
     """The default route moves to another router on the same link."""
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     expect(try_once(a, b, 80), "before")
     pid = status(a)["worker_pid"]
     r.ip("addr", "add", "10.77.1.254/24", "dev", a.peer_if)
@@ -458,9 +442,7 @@ def test_gateway_changes(lab):
 
 def test_gateway_gets_a_new_mac(lab):
     """The neighbour answers with another hardware address; open connections go on."""
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(x) for x in connected(a, b)]
         works(*sockets[1:])
@@ -471,17 +453,14 @@ def test_gateway_gets_a_new_mac(lab):
 
 def test_link_goes_down_and_up(lab):
     """An open connection outlives it, as in a kernel."""
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(x) for x in connected(a, b)]
         works(*sockets[1:])
         pid = status(a)["worker_pid"]
         r.ip("link", "set", a.peer_if, "down")
         sockets[1].sendall(b"while it is down")
-        until = time.monotonic() + 0.5
-        wait_for(lambda: time.monotonic() > until, 2)
+        idle(0.5)
         r.ip("link", "set", a.peer_if, "up")
         r.ip("addr", "replace", "fd77:1::1/64", "dev", a.peer_if, "nodad")
         sockets[2].settimeout(20)
@@ -491,9 +470,7 @@ def test_link_goes_down_and_up(lab):
 
 
 def test_uplink_itself_goes_down_and_up(lab):
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     pid = status(a)["pid"]
     expect(try_once(a, b, 80), "before")
     a.ip("link", "set", "eth0", "down")
@@ -542,8 +519,7 @@ def test_namespace_goes_away_under_the_daemon(lab):
         pid = status(a)["worker_pid"]
         with open(f"/proc/{pid}/stat") as f:
             before = sum(map(int, f.read().split()[13:15]))
-        until = time.monotonic() + 1
-        wait_for(lambda: time.monotonic() > until, 2)
+        idle(1)
         with open(f"/proc/{pid}/stat") as f:
             used = sum(map(int, f.read().split()[13:15])) - before
         expect(used < 50, f"{used} of 100 ticks of CPU while there is nothing to do")
@@ -552,9 +528,7 @@ def test_namespace_goes_away_under_the_daemon(lab):
 
 
 def test_idle_daemon_uses_no_cpu(lab):
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(x) for x in connected(a, b)]
         works(*sockets[1:])
@@ -565,8 +539,7 @@ def test_idle_daemon_uses_no_cpu(lab):
                 return sum(map(int, f.read().split()[13:15]))
 
         before = ticks()
-        until = time.monotonic() + 2
-        wait_for(lambda: time.monotonic() > until, 3)
+        idle(2)
         expect(ticks() - before <= 4, "ticks in two idle seconds", ticks() - before)
 
 
@@ -586,9 +559,7 @@ def test_two_namespaces_are_apart(lab):
 
 
 def test_sessions_as_text(lab):
-    r, a, b = lab.star("a", "b")
-    a.up()
-    b.up()
+    r, a, b = lab.pair()
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(x) for x in connected(a, b)]
         works(*sockets[1:])

@@ -15,14 +15,6 @@ from lab import expect, expect_eq, wait_for
 GIB = 1 << 30
 
 
-def pair(lab, *opts):
-    """Two containers of ours with a router between. Return: router, a, b."""
-    r, a, b = lab.star("a", "b")
-    a.up(*opts)
-    b.up(*opts)
-    return r, a, b
-
-
 def encrypted(ns, port):
     """Return: live sessions with that port at either end, all of which must be encrypted."""
     found = [s for s in ns.sessions() if port in (s["local_port"], s["peer_port"])]
@@ -34,7 +26,7 @@ def encrypted(ns, port):
 
 
 def download(lab, addr_of):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     root = lab.file("root")
     os.mkdir(root)
     path = programs.random_file(f"{root}/big", GIB)
@@ -62,7 +54,7 @@ def test_curl_nginx_1_gib_ipv6(lab):
 
 @tap.timeout(120)
 def test_curl_upload_256_mib(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     root = lab.file("root")
     os.mkdir(root)
     path = programs.random_file(lab.file("up"), 256 << 20)
@@ -74,7 +66,7 @@ def test_curl_upload_256_mib(lab):
 
 
 def test_curl_many_small_requests_on_one_connection(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     root = lab.file("root")
     os.mkdir(root)
     with open(f"{root}/small", "wb") as f:
@@ -88,7 +80,7 @@ def test_curl_many_small_requests_on_one_connection(lab):
 
 @tap.timeout(120)
 def test_iperf3_both_directions_1_and_8_streams(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     programs.iperf3_server(b)
     for streams in (1, 8):
         for extra in ((), ("-R",)):
@@ -103,7 +95,7 @@ def test_iperf3_both_directions_1_and_8_streams(lab):
 
 @tap.timeout(60)
 def test_iperf3_bidirectional_ipv6(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     programs.iperf3_server(b)
     end = programs.iperf3(a, b.ip6, "-t", "2", "--bidir")
     expect(end["sum_received"]["bytes"] > 10e6, "forward")
@@ -111,7 +103,7 @@ def test_iperf3_bidirectional_ipv6(lab):
 
 
 def test_ssh_interactive(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     key = programs.sshd(b)
     # A terminal at the far side, and one key typed at a time: each must come back alone.
     p = subprocess.Popen(a.argv(programs.ssh_argv(key, b.ip4, 2222, "-tt", "stty raw -echo; echo up; cat")),
@@ -139,7 +131,7 @@ def test_ssh_interactive(lab):
 
 @tap.timeout(60)
 def test_ssh_copies_a_file(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     key = programs.sshd(b)
     path = programs.random_file(lab.file("f"), 32 << 20)
     with open(path, "rb") as f:
@@ -150,7 +142,7 @@ def test_ssh_copies_a_file(lab):
 
 @tap.timeout(90)
 def test_redis_benchmark(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     programs.redis(b)
     programs.need("redis-benchmark")
     r = a.run("redis-benchmark", "-h", b.ip4, "-n", "20000", "-c", "50", "-q",
@@ -166,7 +158,7 @@ def test_redis_benchmark(lab):
 
 
 def test_server_speaks_first(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     for addr in (b.ip4, b.ip6):
         with b.listen(25, "::" if ":" in addr else None) as listener, a.connect(addr, 25) as c:
             s, peer = listener.accept()
@@ -180,7 +172,7 @@ def test_server_speaks_first(lab):
 
 
 def test_client_half_closes(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     with b.listen(7000) as listener, a.connect(b.ip4, 7000) as c:
         s, _ = listener.accept()
         s.settimeout(10)
@@ -201,7 +193,7 @@ def test_client_half_closes(lab):
 
 
 def test_server_half_closes(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     with b.listen(7000) as listener, a.connect(b.ip4, 7000) as c:
         s, _ = listener.accept()
         s.settimeout(10)
@@ -218,7 +210,7 @@ def test_server_half_closes(lab):
 
 def test_data_in_both_directions_at_once(lab):
     """Both ends write before they read: neither may block the other."""
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     size = 8 << 20
     left, right = os.urandom(size), os.urandom(size)
     with b.listen(7001) as listener, a.connect(b.ip4, 7001) as c:
@@ -247,7 +239,7 @@ def test_data_in_both_directions_at_once(lab):
 
 
 def test_one_byte_writes_arrive_in_order(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     with b.listen(7002) as listener, a.connect(b.ip4, 7002) as c:
         c.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         s, _ = listener.accept()
@@ -301,7 +293,7 @@ def _many_files():
 
 @tap.timeout(120)
 def test_1000_connections_in_a_row(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     errors = []
     with b.listen(7003, backlog=1024) as listener:
         t = threading.Thread(target=_serve_echo, args=(listener, 1000, errors), daemon=True)
@@ -322,7 +314,7 @@ def test_1000_connections_in_a_row(lab):
 @tap.timeout(120)
 def test_1000_connections_at_once(lab):
     _many_files()
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     errors, open_ = [], []
     with b.listen(7004, backlog=2048) as listener:
         t = threading.Thread(target=_serve_echo, args=(listener, 1000, errors), daemon=True)
@@ -358,7 +350,7 @@ def test_loopback_and_own_address_never_enter(lab):
 
 
 def test_udp_and_icmp_stay_native(lab):
-    _, a, b = pair(lab)
+    _, a, b = lab.pair()
     u = b.socket(socket.AF_INET, socket.SOCK_DGRAM)
     u.bind(("0.0.0.0", 5353))
     u.settimeout(5)
