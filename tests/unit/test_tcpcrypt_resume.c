@@ -707,6 +707,41 @@ static void test_crossing_proposals(void **state)
     assert_int_equal(connect_once(&info), SESSION_REASON_RESUMED); /* the next secret */
 }
 
+/* RFC 8548 3.5: in a simultaneous open both may name the same secret, and it is resumed.
+ * Where only one does, the keys are fresh. */
+static void check_simultaneous_open(bool both_propose)
+{
+    struct session_info info;
+
+    resume_cache_clear(pair.client_cfg.cache);
+    resume_cache_clear(pair.server_cfg.cache);
+    connect_once(&info);
+    pair.server_cfg.passive_role = true;
+    new_sessions();
+    session_set_no_resume(pair.server, !both_propose);
+    assert_int_equal(session_connect(pair.client, pair.syn, &pair.syn_len), TCNS_OK);
+    assert_int_equal(session_connect(pair.server, pair.synack, &pair.synack_len), TCNS_OK);
+    /* SYN, then SYN-ACK with the same option, each way */
+    assert_int_equal(session_connect_synack(pair.client, pair.synack, pair.synack_len), TCNS_OK);
+    assert_int_equal(session_connect_synack(pair.server, pair.syn, pair.syn_len), TCNS_OK);
+    assert_int_equal(reason_of(pair.client),
+                     both_propose ? SESSION_REASON_RESUMED : SESSION_REASON_FULL);
+    assert_int_equal(reason_of(pair.client), reason_of(pair.server));
+    if (!both_propose) {
+        carry(pair.client, pair.server);
+        carry(pair.server, pair.client);
+    }
+    pair_check_data(pair.client, pair.server, "simultaneous");
+    pair_check_data(pair.server, pair.client, "open");
+    pair.server_cfg.passive_role = false;
+}
+
+static void test_simultaneous_open_resumes(void **state)
+{
+    check_simultaneous_open(true);
+    check_simultaneous_open(false);
+}
+
 /* The client knows two chains of this server, the server those and others. */
 static void test_two_cached_secrets(void **state)
 {
@@ -903,6 +938,7 @@ int main(void)
         T(test_overtaken_syn),
         T(test_either_host_opens_next),
         T(test_crossing_proposals),
+        T(test_simultaneous_open_resumes),
         T(test_two_cached_secrets),
         T(test_no_resume_of_either_side),
         T(test_no_cache),
