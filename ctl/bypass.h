@@ -8,11 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BYPASS_MAX_CNT 64
+#include "tunnel/tunnel.h"
 
-struct port_range {
-    uint16_t first, last; /* host byte order, both included, first <= last */
-};
+#define BYPASS_MAX_CNT 64
 
 /* Sorted, disjoint, not adjacent. All zero is the empty set. */
 struct bypass {

@@ -116,11 +116,6 @@ static void on_down(void *arg, int client_fd)
     tell(w->args, &m, client_fd);
 }
 
-static bool is_bypassed(const void *bypass, uint16_t port)
-{
-    return bypass_has(bypass, port);
-}
-
 static void test_one(const struct worker_args *args, const struct session_config *one,
                      const char *name, const char *option)
 {
@@ -163,8 +158,8 @@ static void start_tunnel(struct worker *w)
         .resume_max_cnt = a->opts->session.no_resume ? 0 : RESUME_MAX_CNT,
         .keepalive_s = a->opts->keepalive_s,
         .fallback_s = a->opts->fallback_s,
-        .is_bypassed = is_bypassed,
-        .bypass = &a->opts->bypass,
+        .bypass = a->opts->bypass.ranges,
+        .bypass_cnt = a->opts->bypass.cnt,
     };
 
     int err = tunnel_new(&cfg, &w->tunnel);

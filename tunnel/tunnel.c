@@ -194,10 +194,17 @@ static void open_flow(struct tunnel *t, enum side side, const struct tuple *tupl
         relay_open(&t->relay, tuple, side, b, packet, now_ms());
 }
 
+/* The uplink's filter copies none of these; should one come, it is not ours to reset. */
 static bool is_bypassed(const struct tunnel *t, const struct tuple *tuple)
 {
-    return t->cfg.is_bypassed && (t->cfg.is_bypassed(t->cfg.bypass, tuple->local_port) ||
-                                  t->cfg.is_bypassed(t->cfg.bypass, tuple->peer_port));
+    for (size_t i = 0; i < t->cfg.bypass_cnt; i++) {
+        const struct port_range *r = &t->cfg.bypass[i];
+
+        if ((tuple->local_port >= r->first && tuple->local_port <= r->last) ||
+            (tuple->peer_port >= r->first && tuple->peer_port <= r->last))
+            return true;
+    }
+    return false;
 }
 
 static void no_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
@@ -528,6 +535,19 @@ static void stop_watchers(struct tunnel *t)
     ev_timer_stop(loop, &t->sweep);
 }
 
+static int open_uplink(struct tunnel *t)
+{
+    struct uplink_config cfg = {
+        .ifindex = t->cfg.uplink_ifindex,
+        .bypass = t->cfg.bypass,
+        .bypass_cnt = t->cfg.bypass_cnt,
+        .ops = &nexthop_callbacks,
+        .arg = t,
+    };
+
+    return uplink_open(&t->uplink, &cfg);
+}
+
 static int start_stack(struct tunnel *t)
 {
     uint16_t mtu = mtu16(nexthop_mtu(t->uplink.nexthop));
@@ -572,7 +592,7 @@ int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
     err = flow_table_init(&t->relay.flows, &key, t->cfg.flow_max_cnt);
     if (err < 0)
         goto fail_table;
-    err = uplink_open(&t->uplink, cfg->uplink_ifindex, &nexthop_callbacks, t);
+    err = open_uplink(t);
     if (err < 0)
         goto fail_uplink;
     err = start_stack(t);

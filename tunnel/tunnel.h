@@ -19,6 +19,10 @@ struct tunnel;
 
 enum tunnel_policy { TUNNEL_POLICY_PREFER, TUNNEL_POLICY_REQUIRE, TUNNEL_POLICY_OFF };
 
+struct port_range {
+    uint16_t first, last; /* host byte order, both included, first <= last */
+};
+
 struct tunnel_config {
     struct ev_loop *loop; /* borrowed; watchers are removed by tunnel_free() */
     int tun_fd;           /* borrowed; IFF_TUN|IFF_NO_PI|IFF_VNET_HDR, non-blocking, vnet header
@@ -26,10 +30,9 @@ struct tunnel_config {
     int tun_ifindex;
     int uplink_ifindex;
     enum tunnel_policy policy;
-    /* Ports, local or peer, whose TCP is the kernel's own; the packet socket taps it
-     * all the same. NULL: none. */
-    bool (*is_bypassed)(const void *bypass, uint16_t port);
-    const void *bypass;                   /* borrowed */
+    const struct port_range *bypass; /* borrowed; ports, local or peer, whose TCP is the
+                                        kernel's own */
+    size_t bypass_cnt;
     const struct session_config *session; /* borrowed; TEPs, AEADs and the a bit, the cache is
                                              the tunnel's own; NULL: session_config_default */
     size_t memory_max_len;                /* bytes in all queues together; 0: 256 MiB */

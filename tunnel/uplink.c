@@ -5,53 +5,25 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
-#include <netinet/icmp6.h>
 #include <netinet/in.h>
-#include <netinet/ip_icmp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tunnel/filter.h"
+
 /* Bursts of super-packets; charged to us until the other end has read them. */
 #define SOCKET_BUF_LEN (16 << 20)
 
-#define LOAD_B(off)       BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(off))
-#define LOAD_H(off)       BPF_STMT(BPF_LD | BPF_H | BPF_ABS, (uint32_t)(off))
-#define IF_EQ(k, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, k, yes, no)
-#define ACCEPT            BPF_STMT(BPF_RET | BPF_K, 0xffffffff)
-#define REJECT            BPF_STMT(BPF_RET | BPF_K, 0)
-
-/* TCP to this host, fragments of it, and the ICMP errors that may quote it. */
-static int set_filter(int fd)
+static int set_filter(int fd, const struct uplink_config *cfg, size_t link_len)
 {
-    static struct sock_filter code[] = {
-        /* 0 */ LOAD_B(SKF_AD_OFF + SKF_AD_PKTTYPE),
-        /* 1 */ IF_EQ(PACKET_HOST, 0, 17),
-        /* 2 */ LOAD_B(SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT),
-        /* 3 */ IF_EQ(0, 0, 15),
-        /* 4 */ LOAD_H(SKF_AD_OFF + SKF_AD_PROTOCOL),
-        /* 5 */ IF_EQ(ETHERTYPE_IP, 0, 5),
-        /* 6 */ LOAD_B(SKF_NET_OFF + 9),
-        /* 7 */ IF_EQ(IPPROTO_TCP, 10, 0),
-        /* 8 */ IF_EQ(IPPROTO_ICMP, 0, 10),
-        /* 9 */ LOAD_B(SKF_NET_OFF + 20),
-        /* 10 */ IF_EQ(ICMP_DEST_UNREACH, 7, 8),
-        /* 11 */ IF_EQ(ETHERTYPE_IPV6, 0, 7),
-        /* 12 */ LOAD_B(SKF_NET_OFF + 6),
-        /* 13 */ IF_EQ(IPPROTO_TCP, 4, 0),
-        /* 14 */ IF_EQ(IPPROTO_ICMPV6, 0, 4),
-        /* 15 */ LOAD_B(SKF_NET_OFF + 40),
-        /* 16 */ IF_EQ(ICMP6_DST_UNREACH, 1, 0),
-        /* 17 */ IF_EQ(ICMP6_PACKET_TOO_BIG, 0, 1),
-        /* 18 */ ACCEPT,
-        /* 19 */ REJECT,
-    };
-    struct sock_fprog prog = {sizeof(code) / sizeof(code[0]), code};
+    struct sock_filter code[FILTER_MAX_LEN];
+    size_t len = filter_make(link_len, cfg->bypass, cfg->bypass_cnt, code);
+    struct sock_fprog prog = {(unsigned short)len, code};
 
-    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0 ? -errno : 0;
 }
 
 static int set_options(int fd)
@@ -59,8 +31,7 @@ static int set_options(int fd)
     int one = 1, len = SOCKET_BUF_LEN;
 
     if (setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one)) < 0 ||
-        setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0 ||
-        set_filter(fd) < 0)
+        setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0)
         return -errno;
     /* Larger buffers are a matter of speed only. */
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &len, sizeof(len)) < 0)
@@ -70,14 +41,14 @@ static int set_options(int fd)
     return 0;
 }
 
-int uplink_open(struct uplink *u, int ifindex, const struct nexthop_ops *ops, void *arg)
+int uplink_open(struct uplink *u, const struct uplink_config *cfg)
 {
     /* ETH_P_ALL sees packets before the ingress hook drops them; a socket bound
      * to one protocol would not. */
     struct sockaddr_ll addr = {
         .sll_family = AF_PACKET,
         .sll_protocol = htons(ETH_P_ALL),
-        .sll_ifindex = ifindex,
+        .sll_ifindex = cfg->ifindex,
     };
     int err;
 
@@ -86,7 +57,9 @@ int uplink_open(struct uplink *u, int ifindex, const struct nexthop_ops *ops, vo
         return -errno;
     err = set_options(u->fd);
     if (err == 0)
-        err = nexthop_new(ifindex, ops, arg, &u->nexthop);
+        err = nexthop_new(cfg->ifindex, cfg->ops, cfg->arg, &u->nexthop);
+    if (err == 0)
+        err = set_filter(u->fd, cfg, nexthop_link_len(u->nexthop));
     if (err == 0 && bind(u->fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
         err = -errno;
     if (err < 0)

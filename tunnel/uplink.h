@@ -7,6 +7,7 @@
 
 #include "tcp/leg.h"
 #include "tunnel/nexthop.h"
+#include "tunnel/tunnel.h"
 #include "tunnel/vnet.h"
 
 struct uplink {
@@ -14,8 +15,17 @@ struct uplink {
     struct nexthop *nexthop;
 };
 
-/* Opens the socket and asks for its routes and neighbours. Return: 0; -errno. */
-int uplink_open(struct uplink *u, int ifindex, const struct nexthop_ops *ops, void *arg);
+struct uplink_config {
+    int ifindex;
+    const struct port_range *bypass; /* TCP of these ports is not read */
+    size_t bypass_cnt;
+    const struct nexthop_ops *ops;
+    void *arg; /* of ops */
+};
+
+/* Opens the socket and asks for its routes and neighbours; ops and arg are borrowed
+ * until uplink_close(), the ports are not. Return: 0; -errno. */
+int uplink_open(struct uplink *u, const struct uplink_config *cfg);
 /* Copes with a zeroed or half-opened uplink. */
 void uplink_close(struct uplink *u);
 

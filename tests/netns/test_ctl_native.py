@@ -193,6 +193,27 @@ def test_older_connection_goes_on_after_down(lab):
                 got += s.recv(65536)
 
 
+def test_bypassed_traffic_is_not_copied(lab):
+    """Bulk data of a bypassed port, in or out, costs the worker nothing."""
+    _, a, b = lab.star("a", "b")
+    a.up("--bypass", "22,1000-2000")
+    for here, there, port in ((a, b, 22), (b, a, 1500)):
+        with there.listen(port) as listener, here.connect(there.ip4, port) as c:
+            s, _ = listener.accept()
+            with s:
+                for _ in range(10):
+                    s.sendall(b"x" * 50000)
+                    c.sendall(b"y" * 50000)
+                    for end in (s, c):
+                        got = 0
+                        while got < 50000:
+                            got += len(end.recv(65536))
+    expect_eq(a.counters()["uplink_rx_packets"], 0)
+    with b.listen(80) as listener, a.connect(b.ip4, 80) as c:
+        echo(listener, c)
+    expect(a.counters()["uplink_rx_packets"] > 0, "others are")
+
+
 def test_rules_go_away(lab):
     a, _ = pair(lab)
     link_local(a)
