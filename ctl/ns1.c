@@ -102,6 +102,8 @@ static void add_crypto(json_t *o, const struct session_info *info)
     set_text(o, "tep", session_tep_name(info->tep));
     set_text(o, "aead", session_aead_name(info->aead));
     json_object_set_new(o, "session_id", hex(info->id, SESSION_ID_LEN));
+    set_number(o, "tx_generation", info->tx_generation);
+    set_number(o, "rx_generation", info->rx_generation);
 }
 
 /* How it ended, when it has. */

@@ -126,13 +126,13 @@ def test_keepalive_ends_a_dead_connection(lab):
 
 
 def test_rekey_under_load(lab):
-    """New keys every 100 kB: nothing is lost of 5 MB."""
+    """New keys every 100 kB, in both directions: nothing is lost of 5 MB."""
     _, a, b = lab.star("a", "b")
     a.up("--rekey-bytes", "100000")
     b.up()
     data = os.urandom(5_000_000)
     with connection(a, b, 80) as (c, s, session):
-        expect_eq(session["state"], "encrypted")
+        expect_eq((session["state"], session["tx_generation"]), ("encrypted", 0))
         got = bytearray()
         pid = os.fork()
         if pid == 0:
@@ -142,6 +142,9 @@ def test_rekey_under_load(lab):
             got += s.recv(1 << 16)
         os.waitpid(pid, 0)
         expect(bytes(got) == data, "what was sent arrived")
+        s = a.sessions()[0]
+        expect(20 <= s["tx_generation"] <= 60, "new keys", s)
+        expect(s["rx_generation"] > 0, "the peer follows", s)
 
 
 def test_crypto_that_does_not_work(lab):
