@@ -132,10 +132,14 @@ void stack_tick(uint64_t now_ms)
 {
     struct leg *next;
 
-    stack_flush(); /* a pcb may be freed, and its payload with it */
     stack.now_ms = now_ms;
     link_hot();
-    tcp_tmr();
+    /* What tcp_tmr() does, but for the flush: the slow timer frees pcbs that are given up,
+     * and with them the payload of packets in the making. */
+    tcp_fasttmr();
+    stack_flush();
+    if (++stack.ticks % 2)
+        tcp_slowtmr();
     unlink_hot();
     for (struct leg *leg = stack.hot; leg; leg = next) {
         next = leg->hot_next;

@@ -18,6 +18,7 @@ struct stack {
     struct leg *ack_wait[SIDE_CNT];
     bool busy[SIDE_CNT];
     uint64_t now_ms;
+    unsigned ticks;
     const struct packet *packet; /* the one in tcp_input, for on_established */
     bool isn_forced;             /* the next initial sequence number is isn */
     uint32_t isn;

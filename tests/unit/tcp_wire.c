@@ -437,8 +437,7 @@ void peer_receive(struct peer *p, const uint8_t *data, size_t len)
     p->ack += (uint32_t)len;
 }
 
-/* Follows the sequence numbers of one packet. */
-static void follow(struct peer *p, const struct packet *packet)
+void peer_follow(struct peer *p, const struct packet *packet)
 {
     uint32_t behind = p->ack - packet->seq;
 
@@ -466,7 +465,7 @@ size_t peer_pull(struct peer *p)
     size_t cnt = 0;
 
     while ((s = wire_next(p->side))) {
-        follow(p, &s->p);
+        peer_follow(p, &s->p);
         free(s);
         cnt++;
     }
@@ -489,7 +488,7 @@ struct sent *peer_expect(struct peer *p, uint8_t flags)
 
     assert_non_null(s);
     assert_int_equal(s->p.flags & ~PACKET_PSH, flags);
-    follow(p, &s->p);
+    peer_follow(p, &s->p);
     return s;
 }
 

@@ -114,6 +114,8 @@ void peer_half_connects(struct peer *p, uint16_t mss, int wscale);
 
 /* Appends to rx; ack goes on. */
 void peer_receive(struct peer *p, const uint8_t *data, size_t len);
+/* Follows one packet: bytes in order go to rx. */
+void peer_follow(struct peer *p, const struct packet *packet);
 /* Takes all packets of its side: bytes in order go to rx; ack, fin and rst follow.
  * Return: number of packets. */
 size_t peer_pull(struct peer *p);

@@ -330,6 +330,32 @@ static void test_losses_one_after_the_other(void **state)
     check_stream(10 * SMALL, true);
 }
 
+/* --- Giving up ---------------------------------------------------------------------------- */
+
+/* The tick that gives the leg up first hands out what was blocked before: its bytes must
+ * still be there when the packet leaves. */
+static void test_given_up_with_a_packet_in_the_making(void **state)
+{
+    start();
+    leg_send(&peer.leg, pattern(0), 100);
+    for (int i = 0; i < 13; i++) { /* the first, and all retransmissions */
+        for (int j = 0; j < 100000 && wire_cnt(SIDE_OUTER) == 0; j++)
+            wire_advance(STACK_TICK_MS);
+        assert_non_null(peer.leg.pcb);
+        wire_discard(SIDE_OUTER);
+    }
+    for (int j = 0; peer.leg.pcb && j < 100; j++) {
+        wire.blocked[SIDE_OUTER] = true;
+        peer_send_at(&peer, -1, PACKET_ACK, "x", 1);
+        leg_send(&peer.leg, pattern(100), 100);
+        peer_send(&peer, PACKET_ACK, "y", 1);
+        wire.blocked[SIDE_OUTER] = false; /* and nobody has told yet */
+        wire_advance(STACK_TICK_MS);
+        wire_discard(SIDE_OUTER);
+    }
+    assert_int_equal(leg_take_events(&peer.leg) & LEG_EV_GONE, LEG_EV_TIMEOUT);
+}
+
 /* --- Everything at once ----------------------------------------------------------------- */
 
 static uint32_t random_state;
@@ -420,6 +446,7 @@ int main(void)
         TEST(test_shutdown_while_lost_segment_waits),
         TEST(test_timeout_while_lost_segment_waits),
         TEST(test_losses_one_after_the_other),
+        TEST(test_given_up_with_a_packet_in_the_making),
         TEST(test_at_random),
     };
 
