@@ -15,8 +15,9 @@
 
 #define SERVICE_INTERFACE "org.varlink.service"
 
-/* Connections that become text in one call of a stream: bounds the time the data path waits. */
-#define TURN_CNT 64
+/* Connections that become text in one call of a stream (the server makes up to eight in a
+ * turn): bounds the time the data path waits. */
+#define TURN_CNT 4
 
 static const char ns1_description[] =
 #include "ns1_description.inc"
