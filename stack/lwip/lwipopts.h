@@ -44,8 +44,11 @@
 #define LWIP_TCP_TIMESTAMPS 0 /* the 40 bytes of SYN options are needed for ENO */
 #define LWIP_TCP_SACK_OUT   1
 #define TCP_QUEUE_OOSEQ     1
-#define LWIP_WND_SCALE      1
-#define TCP_RCV_SCALE       8
+/* lwIP walks the list of segments that are out of order for each of them; a peer that
+ * sends every other byte would make it a million long. This is a window of whole ones. */
+#define TCP_OOSEQ_PBUFS_LIMIT(pcb) 4096
+#define LWIP_WND_SCALE             1
+#define TCP_RCV_SCALE              8
 
 /* Windows are set per leg (leg.c); these are the limits. */
 #define TCP_WND                        (8 * 1024 * 1024)
