@@ -3,9 +3,10 @@
  *
  * How it works: entries are named by number. Each is on two lists, in the order
  * of use (for eviction) and of birth (for ageing), and in hash tables: once by
- * name, and with each identifier of its window by that. The identifier of
- * ss[i] lies in slot i modulo RESUME_WINDOW_CNT, so a step along the chain
- * changes one slot.
+ * name, and with each identifier of its window by that. ss[i] lies in slot i
+ * modulo RESUME_WINDOW_CNT, so a step along the chain changes one slot. A slot
+ * has a secret of its own, for the one that is used must go while connections
+ * that began before it still wait for theirs: what is kept must not lead to it.
  */
 #include "tcpcrypt/resume.h"
 
@@ -23,15 +24,19 @@ enum order { ORDER_USE, ORDER_BIRTH, ORDER_CNT };
 /* What a SYN may name, and what it was answered. */
 struct slot {
     uint32_t next; /* in its bucket */
-    uint8_t theirs[KEYS_RESUME_HALF];
+    bool is_unused;
     bool has_nonce;
+    uint8_t ss[KEYS_K_LEN];
+    uint8_t theirs[KEYS_RESUME_HALF];
     uint8_t nonce_len;
     uint8_t nonce[RESUME_NONCE_MAX_LEN];
     uint64_t answered_ms; /* when the nonce was drawn */
 };
 
 struct entry {
-    struct resume_secret secret; /* the lowest one unused; chain = 0: the entry is free */
+    /* index is the first of the window, ss the one behind the window; chain = 0: the entry
+     * is free */
+    struct resume_secret secret;
     struct resume_peer peer;
     struct slot slots[RESUME_WINDOW_CNT];
     uint64_t born_ms;
@@ -170,30 +175,52 @@ static uint32_t slot_no_of(uint32_t n, uint64_t index)
     return n * RESUME_WINDOW_CNT + (uint32_t)(index % RESUME_WINDOW_CNT);
 }
 
-/* The slot of the secret that is ahead of the lowest one by that much. */
-static void fill_slot(struct resume_cache *c, uint32_t n, uint64_t ahead)
+/* Puts the entry's ss, which is that of index, into its slot and goes on to the next. */
+static void fill_slot(struct resume_cache *c, uint32_t n, uint64_t index)
 {
-    struct resume_secret secret = c->entries[n].secret;
-    uint32_t slot_no = slot_no_of(n, secret.index + ahead);
+    struct resume_secret *secret = &c->entries[n].secret;
+    uint32_t slot_no = slot_no_of(n, index);
+    struct slot *slot = slot_at(c, slot_no);
     uint8_t ours[KEYS_RESUME_HALF];
 
-    for (uint64_t i = 0; i < ahead; i++)
-        keys_next_secret(secret.ss, secret.ss);
-    resume_halves(&secret, ours, slot_at(c, slot_no)->theirs);
+    memcpy(slot->ss, secret->ss, sizeof(slot->ss));
+    slot->is_unused = true;
+    resume_halves(secret, ours, slot->theirs);
     id_add(c, slot_no);
-    sodium_memzero(&secret, sizeof(secret));
-    sodium_memzero(ours, sizeof(ours));
+    keys_next_secret(secret->ss, secret->ss);
 }
 
-/* RFC 8548 3.5: ss[i] leaves the cache, ss[i+1] takes its place. */
+static void empty_slot(struct resume_cache *c, uint32_t slot_no)
+{
+    if (slot_at(c, slot_no)->is_unused)
+        id_remove(c, slot_no); /* wipes */
+}
+
+static struct slot *first_slot(const struct resume_cache *c, uint32_t n)
+{
+    return slot_at(c, slot_no_of(n, c->entries[n].secret.index));
+}
+
+/* The window moves on by one. */
 static void step(struct resume_cache *c, uint32_t n)
 {
     struct resume_secret *secret = &c->entries[n].secret;
 
-    id_remove(c, slot_no_of(n, secret->index));
-    keys_next_secret(secret->ss, secret->ss);
+    empty_slot(c, slot_no_of(n, secret->index));
+    fill_slot(c, n, secret->index + RESUME_WINDOW_CNT);
     secret->index++;
-    fill_slot(c, n, RESUME_WINDOW_CNT - 1);
+}
+
+/* RFC 8548 3.5: a secret is used once. The window begins with an unused one, and not
+ * too far behind the last that was used: what is missing there was lost. */
+static void use(struct resume_cache *c, uint32_t n, uint64_t index)
+{
+    const struct resume_secret *secret = &c->entries[n].secret;
+
+    empty_slot(c, slot_no_of(n, index));
+    while (secret->index + RESUME_WINDOW_CNT / 2 <= index || !first_slot(c, n)->is_unused)
+        step(c, n);
+    note_use(c, n);
 }
 
 static void drop(struct resume_cache *c, uint32_t n)
@@ -201,7 +228,7 @@ static void drop(struct resume_cache *c, uint32_t n)
     struct entry *en = &c->entries[n];
 
     for (uint64_t i = 0; i < RESUME_WINDOW_CNT; i++)
-        id_remove(c, slot_no_of(n, i));
+        empty_slot(c, slot_no_of(n, i));
     name_remove(c, n);
     for (enum order o = 0; o < ORDER_CNT; o++)
         list_remove(c, o, n);
@@ -412,6 +439,15 @@ static uint32_t find_by_name(const struct resume_cache *c, const struct session_
     return NONE;
 }
 
+static struct resume_secret secret_at(const struct resume_cache *c, uint32_t n, uint64_t index)
+{
+    struct resume_secret secret = c->entries[n].secret;
+
+    secret.index = index;
+    memcpy(secret.ss, slot_at(c, slot_no_of(n, index))->ss, sizeof(secret.ss));
+    return secret;
+}
+
 bool resume_take_active(struct resume_cache *c, const struct session_config *cfg,
                         const struct resume_peer *peer, struct resume_secret *ret)
 {
@@ -421,10 +457,14 @@ bool resume_take_active(struct resume_cache *c, const struct session_config *cfg
         n = find_by_name(c, cfg, peer->name, peer->host_len);
     if (n == NONE)
         return false;
-    *ret = c->entries[n].secret;
-    step(c, n);
-    note_use(c, n);
+    *ret = secret_at(c, n, c->entries[n].secret.index);
+    use(c, n, ret->index);
     return true;
+}
+
+static bool is_in_window(const struct entry *en, uint64_t index)
+{
+    return index - en->secret.index < RESUME_WINDOW_CNT;
 }
 
 static uint64_t index_in_window(const struct entry *en, uint32_t slot_no)
@@ -446,8 +486,7 @@ bool resume_find_passive(struct resume_cache *c, const struct session_config *cf
         if (en->secret.tep != tep || !is_allowed(cfg, &en->secret) ||
             sodium_memcmp(slot_at(c, slot_no)->theirs, half, KEYS_RESUME_HALF) != 0)
             continue;
-        for (*ret = en->secret; ret->index < index; ret->index++)
-            keys_next_secret(ret->ss, ret->ss);
+        *ret = secret_at(c, slot_no / RESUME_WINDOW_CNT, index);
         return true;
     }
     return false;
@@ -475,11 +514,10 @@ bool resume_take_passive(struct resume_cache *c, const struct resume_secret *sec
 {
     uint32_t n = entry_of(c, secret->chain);
 
-    if (n == NONE || secret->index < c->entries[n].secret.index)
+    if (n == NONE || !is_in_window(&c->entries[n], secret->index) ||
+        !slot_at(c, slot_no_of(n, secret->index))->is_unused)
         return false;
-    while (c->entries[n].secret.index <= secret->index)
-        step(c, n);
-    note_use(c, n);
+    use(c, n, secret->index);
     return true;
 }
 

@@ -2,16 +2,16 @@
  * Cache of session secrets for resumption (RFC 8548 3.5).
  *
  * How it works: one entry per chain ss[1], ss[2], ... that came out of a fresh
- * key exchange. It holds the lowest secret not used yet and knows the
- * identifiers of that one and the next RESUME_WINDOW_CNT - 1. Either host may
- * open the next connection:
+ * key exchange. It holds a window of RESUME_WINDOW_CNT secrets and knows their
+ * identifiers. Either host may open the next connection:
  *
  *   active    takes the secret for good when it makes its SYN, whatever becomes
  *             of the connection. Entries are found by the peer's name.
  *   passive   finds the secret that a SYN names, and takes it only when the
- *             ACK with ENO has come, so that replayed SYNs use nothing up. A
- *             later secret of the chain is recognised, too: SYNs get lost.
- *             Taking it drops those before it.
+ *             ACK with ENO has come, so that replayed SYNs use nothing up. Any
+ *             secret of the window is recognised: SYNs get lost, and many
+ *             connections may open at once. What is half a window behind the
+ *             last one used was lost, and is dropped.
  *
  * A secret that was taken is gone, so none can be enabled twice, in either
  * role: of crossing proposals of the same secret both are refused. While a SYN
@@ -34,7 +34,7 @@
 #include "tcpcrypt/session.h"
 
 #define RESUME_NONCE_MAX_LEN 8 /* RFC 8548 3.5 */
-#define RESUME_WINDOW_CNT    4 /* secrets of a chain that a SYN may name */
+#define RESUME_WINDOW_CNT    32 /* secrets of a chain that a SYN may name */
 
 /* How long a chain lives, from its key exchange; bounds forward secrecy. */
 #define RESUME_AGE_DEFAULT_MS (2 * 60 * 60 * 1000ull)
