@@ -241,6 +241,20 @@ static void give_up_eno(struct relay *r, struct flow *f)
     f->session = NULL;
 }
 
+/* RFC 8547 4.6 (1): a repeated SYN without ENO ends encryption, and the SYN-ACK has none
+ * from then on. A box that drops SYN-ACKs with it would drop each of them. */
+void relay_on_syn_again(struct flow *f, const struct packet *packet)
+{
+    uint8_t bytes[ENO_OPTION_MAX_LEN];
+    size_t len = 0;
+
+    if (!f->inbound || !f->session ||
+        session_accept(f->session, packet_options(packet), packet->options_len, bytes, &len) !=
+            TCNS_OK)
+        return;
+    set_option(&f->legs[SIDE_OUTER].syn_option, bytes, len);
+}
+
 void relay_on_opener(struct relay *r, struct flow *f, const struct packet *packet, uint64_t now_ms)
 {
     struct packet syn;
@@ -254,6 +268,7 @@ void relay_on_opener(struct relay *r, struct flow *f, const struct packet *packe
     if (packet->flags & PACKET_SYN) {
         flow_touch(&r->flows, f, now_ms);
         give_up_eno(r, f);
+        relay_on_syn_again(f, packet);
         leg_retransmit_syn(answerer_leg(f));
     }
 }

@@ -255,6 +255,8 @@ static void flow_input(struct tunnel *t, struct flow *f, enum side side,
     /* RFC 8547 4.6: our segments carry ENO until a non-SYN segment has come. */
     if (side == SIDE_OUTER && !(packet->flags & PACKET_SYN))
         leg->ack_option.len = 0;
+    if (side == SIDE_OUTER && leg_is_syn_again(leg, packet))
+        relay_on_syn_again(f, packet);
     leg_input(leg, b, packet);
 }
 

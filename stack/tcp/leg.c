@@ -774,3 +774,10 @@ bool leg_is_connecting(const struct leg *leg)
 {
     return leg->pcb && leg->pcb->state == SYN_SENT;
 }
+
+bool leg_is_syn_again(const struct leg *leg, const struct packet *packet)
+{
+    return leg->pcb && leg->pcb->state == SYN_RCVD &&
+           (packet->flags & (PACKET_SYN | PACKET_ACK | PACKET_RST)) == PACKET_SYN &&
+           packet->seq == leg->pcb->rcv_nxt - 1;
+}

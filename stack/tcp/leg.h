@@ -224,5 +224,7 @@ void leg_set_path_mtu(struct leg *leg, uint32_t mtu);
  */
 bool leg_owns_seq(const struct leg *leg, uint32_t seq);
 bool leg_is_connecting(const struct leg *leg);
+/* Is this the SYN once more that the leg has answered, while the ACK is awaited? */
+bool leg_is_syn_again(const struct leg *leg, const struct packet *packet);
 
 #endif
