@@ -98,10 +98,11 @@ class Segment:
         return self.copy(options=area + bytes([OPT_NOP]) * (-len(area) % 4))
 
     def flipped(self, bit):
-        """One bit of the ENO option flipped."""
+        """One bit of the ENO option flipped, if it has so many."""
         start, end = self.spans()[0]
         area = bytearray(self.options)
-        area[start + bit // 8] ^= 0x80 >> bit % 8
+        if start + bit // 8 < end:
+            area[start + bit // 8] ^= 0x80 >> bit % 8
         return self.copy(options=bytes(area))
 
     def changed(self, at, mask=1):

@@ -81,22 +81,23 @@ def session(ns, port):
     return wait_for(one, 5, f"{ns.short}: one open session with port {port}")
 
 
-def accept_of(listener, c):
-    """Return: the other end of c. A box may have made connections, too."""
+def accept_of(listener, c, nat=0):
+    """Return: the other end of c. A box may have made connections, too; nat: what it does
+    to ports."""
     while True:
         s, peer = listener.accept()
-        if peer[1] == c.getsockname()[1]:
+        if peer[1] == c.getsockname()[1] ^ nat:
             return s
         s.close()
 
 
 @contextlib.contextmanager
-def connected(a, b, port=80, addr=None, timeout=10):
+def connected(a, b, port=80, addr=None, timeout=10, nat=0):
     """Gives both ends of a connection from a to b."""
     addr = addr or b.ip4
     with b.listen(port, "::" if ":" in addr else None) as listener, \
             a.connect(addr, port, timeout) as c:
-        s = accept_of(listener, c)
+        s = accept_of(listener, c, nat)
         with s:
             s.settimeout(timeout)
             yield c, s
