@@ -6,7 +6,11 @@
  * name, and with each identifier of its window by that. ss[i] lies in slot i
  * modulo RESUME_WINDOW_CNT, so a step along the chain changes one slot. A slot
  * has a secret of its own, for the one that is used must go while connections
- * that began before it still wait for theirs: what is kept must not lead to it.
+ * that began before it still wait for theirs.
+ *
+ * An unused secret before a used one, a gap, leads to the used one, as each does
+ * to those behind it: it must not stay for long. Entries with gaps are on a third
+ * list, in the order in which the gaps were noticed.
  */
 #include "tcpcrypt/resume.h"
 
@@ -19,7 +23,7 @@
 
 #define NONE UINT32_MAX
 
-enum order { ORDER_USE, ORDER_BIRTH, ORDER_CNT };
+enum order { ORDER_USE, ORDER_BIRTH, ORDER_GAP, ORDER_CNT };
 
 /* What a SYN may name, and what it was answered. */
 struct slot {
@@ -40,6 +44,10 @@ struct entry {
     struct resume_peer peer;
     struct slot slots[RESUME_WINDOW_CNT];
     uint64_t born_ms;
+    uint64_t used_end; /* behind the last index used */
+    bool has_gap;      /* on the list ORDER_GAP; gap_end and gap_ms are valid */
+    uint64_t gap_end;  /* used_end when the gap was noticed, at gap_ms */
+    uint64_t gap_ms;
     uint32_t name_next; /* in its bucket */
     struct {
         uint32_t older, newer;
@@ -211,6 +219,22 @@ static void step(struct resume_cache *c, uint32_t n)
     secret->index++;
 }
 
+/* Watches for unused secrets before used ones. */
+static void note_gap(struct resume_cache *c, uint32_t n)
+{
+    struct entry *en = &c->entries[n];
+    bool has_gap = en->secret.index < en->used_end;
+
+    if (en->has_gap && !has_gap)
+        list_remove(c, ORDER_GAP, n);
+    if (!en->has_gap && has_gap) {
+        en->gap_end = en->used_end;
+        en->gap_ms = c->now_ms;
+        list_append(c, ORDER_GAP, n);
+    }
+    en->has_gap = has_gap;
+}
+
 /* RFC 8548 3.5: a secret is used once. The window begins with an unused one, and not
  * too far behind the last that was used: what is missing there was lost. */
 static void use(struct resume_cache *c, uint32_t n, uint64_t index)
@@ -220,7 +244,21 @@ static void use(struct resume_cache *c, uint32_t n, uint64_t index)
     empty_slot(c, slot_no_of(n, index));
     while (secret->index + RESUME_WINDOW_CNT / 2 <= index || !first_slot(c, n)->is_unused)
         step(c, n);
+    if (c->entries[n].used_end <= index)
+        c->entries[n].used_end = index + 1;
+    note_gap(c, n);
     note_use(c, n);
+}
+
+static void close_gap(struct resume_cache *c, uint32_t n)
+{
+    struct entry *en = &c->entries[n];
+
+    while (en->secret.index < en->gap_end || !first_slot(c, n)->is_unused)
+        step(c, n);
+    list_remove(c, ORDER_GAP, n);
+    en->has_gap = false;
+    note_gap(c, n); /* a younger one */
 }
 
 static void drop(struct resume_cache *c, uint32_t n)
@@ -230,8 +268,10 @@ static void drop(struct resume_cache *c, uint32_t n)
     for (uint64_t i = 0; i < RESUME_WINDOW_CNT; i++)
         empty_slot(c, slot_no_of(n, i));
     name_remove(c, n);
-    for (enum order o = 0; o < ORDER_CNT; o++)
-        list_remove(c, o, n);
+    list_remove(c, ORDER_USE, n);
+    list_remove(c, ORDER_BIRTH, n);
+    if (en->has_gap)
+        list_remove(c, ORDER_GAP, n);
     sodium_memzero(en, sizeof(*en));
     en->order[ORDER_USE].older = c->free;
     c->free = n;
@@ -339,10 +379,20 @@ void resume_cache_set_age(struct resume_cache *c, uint64_t age_ms)
     drop_old(c);
 }
 
+static void close_old_gaps(struct resume_cache *c)
+{
+    uint32_t n;
+
+    while ((n = c->oldest[ORDER_GAP]) != NONE &&
+           c->now_ms - c->entries[n].gap_ms >= RESUME_GAP_MAX_MS)
+        close_gap(c, n);
+}
+
 void resume_cache_tick(struct resume_cache *c, uint64_t now_ms)
 {
     c->now_ms = now_ms;
     drop_old(c);
+    close_old_gaps(c);
 }
 
 /* --- Putting in ------------------------------------------------------------- */
@@ -388,8 +438,8 @@ uint64_t resume_put(struct resume_cache *c, const struct resume_secret *secret,
     en->peer = *peer;
     if (!was_active)
         en->peer.len = peer->host_len; /* the port it came from serves nobody */
-    for (enum order o = 0; o < ORDER_CNT; o++)
-        list_append(c, o, n);
+    list_append(c, ORDER_USE, n);
+    list_append(c, ORDER_BIRTH, n);
     name_add(c, n);
     for (uint64_t i = 0; i < RESUME_WINDOW_CNT; i++)
         fill_slot(c, n, i);

@@ -11,7 +11,9 @@
  *             ACK with ENO has come, so that replayed SYNs use nothing up. Any
  *             secret of the window is recognised: SYNs get lost, and many
  *             connections may open at once. What is half a window behind the
- *             last one used was lost, and is dropped.
+ *             last one used was lost, and is dropped; so is what a later one
+ *             overtook a while ago (RESUME_GAP_MAX_MS): a secret leads to all behind it,
+ *             and those that were used must be gone for good.
  *
  * A secret that was taken is gone, so none can be enabled twice, in either
  * role: of crossing proposals of the same secret both are refused. While a SYN
@@ -33,13 +35,17 @@
 #include "tcpcrypt/keys.h"
 #include "tcpcrypt/session.h"
 
-#define RESUME_NONCE_MAX_LEN 8 /* RFC 8548 3.5 */
+#define RESUME_NONCE_MAX_LEN 8  /* RFC 8548 3.5 */
 #define RESUME_WINDOW_CNT    32 /* secrets of a chain that a SYN may name */
 
 /* How long a chain lives, from its key exchange; bounds forward secrecy. */
 #define RESUME_AGE_DEFAULT_MS (2 * 60 * 60 * 1000ull)
 /* How long an answered SYN may wait for its ACK; Linux retries a SYN-ACK for 63 s. */
 #define RESUME_ANSWER_MAX_MS (120 * 1000ull)
+
+/* A secret is kept so long, twice that at most, when a later one of its chain has been used.
+ * Connections that open at once overtake each other by a few retransmissions. */
+#define RESUME_GAP_MAX_MS (30 * 1000ull)
 
 struct resume_secret {
     uint8_t tep;

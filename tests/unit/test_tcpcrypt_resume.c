@@ -174,6 +174,37 @@ static void test_window_of_later_secrets(void **state)
     resume_cache_free(c);
 }
 
+/* Forward secrecy: what was overtaken leads to what was used, so it goes after a while. */
+static void test_overtaken_secrets_go(void **state)
+{
+    struct resume_cache *c = resume_cache_new(2);
+    struct resume_secret secret = make_secret(TEP_ECDHE_CURVE25519, 12), got;
+
+    resume_put(c, &secret, &peer_1, false);
+    assert_true(find(c, secret, 2, &got));
+    assert_true(resume_take_passive(c, &got)); /* overtakes 0 and 1 */
+    resume_cache_tick(c, RESUME_GAP_MAX_MS / 2);
+    assert_true(find(c, secret, 5, &got));
+    assert_true(resume_take_passive(c, &got)); /* and 3 and 4 later */
+    resume_cache_tick(c, RESUME_GAP_MAX_MS - 1);
+    for (uint64_t i = 0; i < 7; i++)
+        assert_int_equal(find(c, secret, i, &got), i != 2 && i != 5);
+    resume_cache_tick(c, RESUME_GAP_MAX_MS);
+    for (uint64_t i = 0; i < 7; i++)
+        assert_int_equal(find(c, secret, i, &got), i > 2 && i != 5);
+    resume_cache_tick(c, 2 * RESUME_GAP_MAX_MS);
+    for (uint64_t i = 0; i < 6 + RESUME_WINDOW_CNT; i++)
+        assert_int_equal(find(c, secret, i, &got), i > 5);
+    /* a gap that is filled leaves nothing to close */
+    assert_true(find(c, secret, 7, &got));
+    assert_true(resume_take_passive(c, &got));
+    assert_true(resume_take_active(c, any, &peer_1_other, &got));
+    assert_int_equal(got.index, 6);
+    resume_cache_tick(c, 4 * RESUME_GAP_MAX_MS);
+    assert_true(find(c, secret, 8, &got));
+    resume_cache_free(c);
+}
+
 static void test_age_is_bounded(void **state)
 {
     struct resume_cache *c = resume_cache_new(4);
@@ -254,7 +285,7 @@ struct chain {
     struct resume_secret first;
     uint64_t lowest; /* the window begins there */
     uint64_t used;   /* bit i: lowest + i */
-    uint64_t name; /* 0: not in the cache */
+    uint64_t name;   /* 0: not in the cache */
 };
 
 static struct chain chains[CHAIN_CNT];
@@ -271,8 +302,7 @@ static void check_chain(struct resume_cache *c, const struct chain *ch)
     for (uint64_t i = 0; i < RESUME_WINDOW_CNT + 1; i++) {
         bool is_found = find(c, ch->first, ch->lowest + i, &got);
 
-        assert_int_equal(is_found,
-                         ch->name != 0 && i < RESUME_WINDOW_CNT && !(ch->used >> i & 1));
+        assert_int_equal(is_found, ch->name != 0 && i < RESUME_WINDOW_CNT && !(ch->used >> i & 1));
         if (is_found)
             assert_int_equal(got.chain, ch->name);
     }
@@ -940,6 +970,7 @@ int main(void)
         cmocka_unit_test(test_who_gets_a_secret),
         cmocka_unit_test(test_eviction),
         cmocka_unit_test(test_window_of_later_secrets),
+        cmocka_unit_test(test_overtaken_secrets_go),
         cmocka_unit_test(test_age_is_bounded),
         cmocka_unit_test(test_answer_nonce_is_kept),
         cmocka_unit_test(test_active_leaves_an_answered_chain_alone),
