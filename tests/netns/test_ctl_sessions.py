@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import socket
 import struct
 import time
@@ -188,11 +189,14 @@ def test_history_is_bounded(lab):
 @tap.timeout(120)
 def test_list_of_thousands(lab):
     """All of them, each once, while others come and go."""
+    many = 5000
     _, a, b = lab.star("a", "b")
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * many + 1000), hard))
     a.up()
     keep = []
     with b.listen(80, backlog=4096) as listener:
-        for _ in range(400):
+        for _ in range(many):
             keep += [a.connect(b.ip4, 80), listener.accept()[0]]
         for _ in range(20):
             with a.connect(b.ip4, 80), listener.accept()[0]:
