@@ -97,9 +97,9 @@ static bool output(const struct stack_tx *tx)
     struct conn *c = conn_of_ports(get16(tcp), get16(tcp + 2));
 
     check_lengths(tx);
-    sink = touch(tx);
     if (blocked[tx->side])
         return false;
+    sink = touch(tx);
     if (!c || tcp[13] & PACKET_RST)
         return true;
     struct view *v = &c->view[tx->side];

@@ -32,6 +32,8 @@ static inline void relay_flow_input(struct relay *r, struct flow *f, enum side s
     }
     if (side == SIDE_OUTER && !(packet->flags & PACKET_SYN))
         leg->ack_option.len = 0;
+    if (side == SIDE_OUTER && leg_is_syn_again(leg, packet))
+        relay_on_syn_again(f, packet);
     leg_input(leg, buf, packet);
 }
 
