@@ -401,6 +401,10 @@ static void on_handshake_done(struct leg *leg)
     /* An absurdly small MSS would cost a segment's bookkeeping per byte. */
     pcb->mss = LWIP_MAX(pcb->mss, MSS_MIN_LEN);
     leg->wire_mss = pcb->mss;
+    /* tcp_write() makes segments of at most half the largest window so far, and of any
+     * length before it saw one; later it asserts that it never did. */
+    if (pcb->snd_wnd_max < 2)
+        pcb->snd_wnd_max = 2u * leg->wire_mss;
     if (leg->side == SIDE_INNER) {
         /* No network lies between: only the application's window limits us. */
         pcb->cwnd = TCP_SND_BUF;

@@ -163,6 +163,27 @@ static void test_split_keeps_fin_last(void **state)
     assert_true(peer.fin);
 }
 
+/* "mss_local is too small": segments are at most half the largest window seen so far,
+ * but of any length while none was seen. */
+static void test_window_opens_late(void **state)
+{
+    static const uint16_t windows[] = {2, 3, 100, 2000};
+
+    for (size_t i = 0; i < 4; i++) {
+        peer_done(&peer);
+        peer_init(&peer, i % 2 ? SIDE_INNER : SIDE_OUTER);
+        peer.window = 0;
+        peer_connects(&peer, 1460, -1);
+        leg_send(&peer.leg, pattern(0), 2000);
+        peer.window = windows[i];
+        peer_ack(&peer);
+        leg_send(&peer.leg, pattern(2000), 1);
+        peer.window = 60000;
+        peer_ack(&peer);
+        check_stream(2001);
+    }
+}
+
 /* --- Zero-window probes --------------------------------------------------------------- */
 
 /* "persist ticking with empty send buffer": the probe's byte was all there was. */
@@ -340,15 +361,25 @@ static void test_shutdown_before_handshake_ends(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_mss_option_shrinks_later),     TEST(test_mss_option_before_split),
-        TEST(test_mss_option_grows_later),       TEST(test_option_cut_off),
-        TEST(test_small_window_splits),          TEST(test_small_window_splits_again_and_again),
-        TEST(test_split_parts_are_lost),         TEST(test_split_keeps_fin_last),
-        TEST(test_probe_takes_last_byte),        TEST(test_window_taken_back_and_all_acked),
-        TEST(test_fin_beyond_edge_out_of_order), TEST(test_data_covers_fin_up_to_edge),
-        TEST(test_data_covers_fin_out_of_order), TEST(test_handshake_ack_beyond_edge),
-        TEST(test_second_syn_with_window_scale), TEST(test_every_other_byte),
-        TEST(test_segment_of_many_pieces),       TEST(test_shutdown_before_handshake_ends),
+        TEST(test_mss_option_shrinks_later),
+        TEST(test_mss_option_before_split),
+        TEST(test_mss_option_grows_later),
+        TEST(test_option_cut_off),
+        TEST(test_small_window_splits),
+        TEST(test_small_window_splits_again_and_again),
+        TEST(test_split_parts_are_lost),
+        TEST(test_split_keeps_fin_last),
+        TEST(test_window_opens_late),
+        TEST(test_probe_takes_last_byte),
+        TEST(test_window_taken_back_and_all_acked),
+        TEST(test_fin_beyond_edge_out_of_order),
+        TEST(test_data_covers_fin_up_to_edge),
+        TEST(test_data_covers_fin_out_of_order),
+        TEST(test_handshake_ack_beyond_edge),
+        TEST(test_second_syn_with_window_scale),
+        TEST(test_every_other_byte),
+        TEST(test_segment_of_many_pieces),
+        TEST(test_shutdown_before_handshake_ends),
     };
 
     return wire_run_tests(tests);
