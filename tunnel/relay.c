@@ -258,8 +258,12 @@ void relay_on_syn_again(struct flow *f, const struct packet *packet)
 void relay_on_opener(struct relay *r, struct flow *f, const struct packet *packet, uint64_t now_ms)
 {
     struct packet syn;
+    bool have_syn = held_syn(f, &syn);
 
-    if (packet->flags & PACKET_RST || !held_syn(f, &syn) ||
+    /* RFC 5961 3.2: anybody can send a RST, few know the number it must bear. */
+    if (packet->flags & PACKET_RST && have_syn && packet->seq != syn.seq + 1)
+        return;
+    if (packet->flags & PACKET_RST || !have_syn ||
         (packet->flags & PACKET_SYN && packet->seq != syn.seq)) {
         /* It gave up, or opens anew from the same port: its next SYN starts over. */
         end_flow(r, f, f->inbound ? TUNNEL_END_RESET_BY_PEER : TUNNEL_END_RESET_BY_APPLICATION);

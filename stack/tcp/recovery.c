@@ -17,6 +17,10 @@
 #define SEGMENTS_PER_WINDOW 16u
 #define LOSSLESS_US         5000000u
 
+#define BLACK_HOLE_TIMEOUTS 3
+#define LEAST_MSS_V4        512  /* RFC 1191 3: 576 less headers, with room for a tunnel's */
+#define LEAST_MSS_V6        1220 /* RFC 8200 5: 1280 less headers */
+
 #define CUBIC_BETA 0.7 /* RFC 9438 4.6 */
 #define CUBIC_C    0.4 /* RFC 9438 5.1, segments per second cubed */
 
@@ -372,6 +376,20 @@ void recovery_sort(struct leg *leg)
     }
 }
 
+/* A router that drops large packets may not say so (RFC 4821 1): after several time-outs
+ * in a row packets get smaller, down to what every path should take. What is queued is
+ * cut on its way out, and what has just been sent again was too large again. */
+static void survive_black_hole(struct leg *leg)
+{
+    uint16_t least = leg->pcb->remote_ip.type == IPADDR_TYPE_V4 ? LEAST_MSS_V4 : LEAST_MSS_V6;
+
+    if (leg->side != SIDE_OUTER || !leg->established || leg->wire_mss <= least)
+        return;
+    leg->wire_mss = LWIP_MAX((uint16_t)(leg->wire_mss / 2), least);
+    if (leg->pcb->unacked)
+        tcp_rexmit_rto(leg->pcb);
+}
+
 void recovery_on_tick(struct leg *leg)
 {
     struct recovery *r = &leg->recovery;
@@ -379,6 +397,8 @@ void recovery_on_tick(struct leg *leg)
 
     if (pcb->nrtx > r->timeouts)
         recovery_sort(leg);
+    if (pcb->nrtx > r->timeouts && pcb->nrtx >= BLACK_HOLE_TIMEOUTS)
+        survive_black_hole(leg);
     if (is_ours(leg) &&
         pcb->nrtx > r->timeouts) { /* all that was unacknowledged is on the unsent queue again */
         for (struct tcp_seg *seg = pcb->unsent; seg; seg = seg->next)

@@ -416,25 +416,38 @@ def test_bypassed_port_stays_native(lab):
         s.close()
 
 
+def _send_through(a, b, addr, size, timeout):
+    import threading
+    with b.listen(80, "::" if ":" in addr else None) as listener, a.connect(addr, 80) as c:
+        s, _ = listener.accept()
+        s.settimeout(timeout)
+        data = os.urandom(size)
+        t = threading.Thread(target=lambda: (c.sendall(data), c.shutdown(socket.SHUT_WR)),
+                             daemon=True)
+        t.start()
+        got = b""
+        while chunk := s.recv(1 << 20):
+            got += chunk
+        expect(got == data, f"{addr}: bytes differ", len(got))
+        t.join(5)
+        s.close()
+
+
 def test_path_mtu_is_learned(lab):
     """A narrower link behind the router: "fragmentation needed" must shrink our segments."""
     r, a, b = lab.pair()
     r.ip("link", "set", b.peer_if, "mtu", "1280")
     for addr in (b.ip4, b.ip6):
-        with b.listen(80, "::" if ":" in addr else None) as listener, a.connect(addr, 80) as c:
-            s, _ = listener.accept()
-            s.settimeout(15)
-            import threading
-            data = os.urandom(500_000)
-            t = threading.Thread(target=lambda: (c.sendall(data), c.shutdown(socket.SHUT_WR)),
-                                 daemon=True)
-            t.start()
-            got = b""
-            while chunk := s.recv(1 << 20):
-                got += chunk
-            expect(got == data, f"{addr}: bytes differ", len(got))
-            t.join(5)
-            s.close()
+        _send_through(a, b, addr, 500_000, 15)
+
+
+def test_path_mtu_black_hole(lab):
+    """A router that drops large packets and keeps silent (RFC 4821): packets must shrink."""
+    r, a, b = lab.pair()
+    r.ip("link", "set", b.peer_if, "mtu", "1000")
+    r.nft("table ip box { chain out { type filter hook output priority 0;"
+          " icmp type destination-unreachable drop; }; }")
+    _send_through(a, b, b.ip4, 500_000, 30)
 
 
 def test_peer_without_eno_resets_after_first_data(lab):
