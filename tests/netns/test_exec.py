@@ -436,6 +436,19 @@ def test_ignored_and_blocked_signals_are_inherited(lab):
     expect_eq(int(field["SigBlk"], 16), 0, "none is blocked")
 
 
+def _is_stopped(script):
+    """Both the command that runs the script and the exec around it are stopped."""
+    states = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                if f"\0{script}\0".encode() in b"\0" + f.read():
+                    with open(f"/proc/{pid}/stat") as g:
+                        states.append(g.read().rsplit(")", 1)[1].split()[0])
+    # the janitor and the supervisor, forks of exec, have its command line and go on
+    return states.count("T") == 2
+
+
 class Terminal:
     """exec under a shell with job control, on a terminal of its own."""
 
@@ -501,8 +514,14 @@ def test_terminal_and_job_control(lab):
         t.expect("line two")
         t.send("\x1a")
         t.expect("Stopped")
+        t.expect("PROMPT>")
         t.send("bg\n")
         t.expect("PROMPT>")
+        # It reads from the terminal in the background and stops; the shell must have
+        # seen that before "fg", or it does not wake what it believes to be running.
+        wait_for(lambda: _is_stopped(script), 10, "stopped by its read")
+        t.send("jobs\n")
+        t.expect("Stopped")
         t.send("fg\n")
         t.send("three\n")
         t.expect("line three")
@@ -524,8 +543,10 @@ def test_terminal_and_job_control(lab):
         wait_for(_sleeps, 10, "the command")
         t.send("\x1a")
         t.expect("Stopped")
+        t.expect("PROMPT>")
         t.send("exit 3\n")
         t.expect("stopped jobs")
+        t.expect("PROMPT>")
         t.send("exit 3\n")
         t.send("echo status $?\n")
         t.expect("status 3")
