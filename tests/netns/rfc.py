@@ -72,10 +72,12 @@ def errors(ns):
 
 
 def session(ns, port):
-    """Return: the one live connection with that port, once it is open."""
+    """Return: the one live connection with that port that is not older than the daemon, once
+    it is open."""
     def one():
         found = [s for s in ns.sessions() if port in (s["local_port"], s["peer_port"])]
-        found = [s for s in found if s["state"] in ("encrypted", "clear")]
+        found = [s for s in found if s["state"] in ("encrypted", "clear")
+                 and s["reason"] != "older"]
         return found[0] if len(found) == 1 else None
 
     return wait_for(one, 5, f"{ns.short}: one open session with port {port}")
