@@ -62,9 +62,13 @@ static const char native[] = "ip6 saddr fe80::/10 accept\n"
                              "tcp sport @bypass accept\n"
                              "tcp dport @bypass accept\n";
 
+/* The peer chooses the port that it connects from: no reason to leave it in clear. */
+static const char own_ports_only[] = "tcp flags & (fin | syn | rst | ack) == syn "
+                                     "tcp sport @bypass tcp dport != @bypass drop\n";
+
 /* Fragments behind the first have no ports to look at, and without the first
  * the kernel never completes them. */
-static void print_ingress(FILE *out, const char *uplink, const struct bypass *bypass)
+static void print_ingress(FILE *out, const char *uplink, const struct bypass *bypass, bool strict)
 {
     fprintf(out, "table netdev " INGRESS_TABLE " {\n");
     print_bypass(out, bypass);
@@ -74,11 +78,11 @@ static void print_ingress(FILE *out, const char *uplink, const struct bypass *by
             "meta l4proto != tcp accept\n"
             "ip frag-off & 0x1fff != 0 accept\n"
             "frag frag-off != 0 accept\n"
-            "%s"
+            "%s%s"
             "fib daddr type local drop\n"
             "}\n"
             "}\n",
-            uplink, native);
+            uplink, strict ? own_ports_only : "", native);
 }
 
 /* A reset, because an ICMP error does not reach an IPv6 socket that is bound to a
@@ -99,7 +103,7 @@ static void print_guard(FILE *out, const char *uplink, const struct bypass *bypa
             uplink, native);
 }
 
-int ingress_set(const char *uplink, const struct bypass *bypass)
+int ingress_set(const char *uplink, const struct bypass *bypass, bool strict)
 {
     char *text = NULL;
     size_t len;
@@ -109,7 +113,7 @@ int ingress_set(const char *uplink, const struct bypass *bypass)
         return -ENOMEM;
     print_removal(out, "netdev");
     print_removal(out, "inet");
-    print_ingress(out, uplink, bypass);
+    print_ingress(out, uplink, bypass, strict);
     print_guard(out, uplink, bypass);
     if (fclose(out) != 0) {
         free(text);

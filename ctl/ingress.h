@@ -23,9 +23,10 @@
 
 #define INGRESS_TABLE "tcpcrypt-ns"
 
-/* Puts both in place, or replaces them, in one transaction.
+/* Puts both in place, or replaces them, in one transaction. strict: who connects to us
+ * can't bypass us by the port it comes from.
  * Return: 0; -errno, with nft's own words logged. */
-int ingress_set(const char *uplink, const struct bypass *bypass);
+int ingress_set(const char *uplink, const struct bypass *bypass, bool strict);
 
 /* The guard must go before the rules do, so that connections older than us go on; the
  * ingress after them. *ret_found: it was there. Return: 0; -errno. */

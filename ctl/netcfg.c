@@ -28,6 +28,7 @@ struct netcfg {
     struct netwatch watch;
     struct mirror mirror;
     struct bypass bypass;
+    bool strict;                  /* see ingress_set() */
     struct sockdiag_list opening; /* SYN sent before we came; until netcfg_list_older() */
     int tun_fd;
     int tun_ifindex;
@@ -365,20 +366,21 @@ static int configure(struct netcfg *n, char err[NETCFG_ERROR_LEN])
     e = rules_sync(n->rtnl, &n->bypass);
     if (e)
         return fail(err, e, "cannot set policy rules: %s", strerror(-e));
-    e = ingress_set(n->uplink, &n->bypass);
+    e = ingress_set(n->uplink, &n->bypass, n->strict);
     if (e)
         return fail(err, e, "cannot set the nftables table: %s%s", strerror(-e),
                     permission_hint(e));
     return 0;
 }
 
-int netcfg_new(const char *uplink, const struct bypass *bypass, struct netcfg **ret,
+int netcfg_new(const char *uplink, const struct bypass *bypass, bool strict, struct netcfg **ret,
                char err[NETCFG_ERROR_LEN])
 {
     struct netcfg *n = alloc(bypass);
 
     if (!n)
         return fail(err, -ENOMEM, "out of memory");
+    n->strict = strict;
     int e = open_netlink(n, err);
     if (!e)
         e = find_uplink(n, uplink, err);
@@ -493,7 +495,7 @@ bool netcfg_on_event(struct netcfg *n)
         follow_tun(n);
     }
     if (replaced || (news & NETWATCH_INGRESS))
-        report("nftables", ingress_set(n->uplink, &n->bypass));
+        report("nftables", ingress_set(n->uplink, &n->bypass, n->strict));
     if (news & NETWATCH_RULES)
         report("policy rules", rules_sync(n->rtnl, &n->bypass));
     if (replaced || (news & NETWATCH_ROUTES))

@@ -28,10 +28,11 @@ struct netcfg;
 #define NETCFG_ERROR_LEN 256
 
 /* Configures the current namespace for TCP through the uplink (NULL: the default
- * route's interface); replaces what a dead daemon has left. bypass is copied.
+ * route's interface); replaces what a dead daemon has left. bypass is copied. strict:
+ * see ingress_set().
  * Return: 0, and *ret for netcfg_free(); -errno and a sentence in err, with
  * everything undone: -EALREADY when a daemon is attached. */
-int netcfg_new(const char *uplink, const struct bypass *bypass, struct netcfg **ret,
+int netcfg_new(const char *uplink, const struct bypass *bypass, bool strict, struct netcfg **ret,
                char err[NETCFG_ERROR_LEN]);
 
 /* Takes everything away and frees n; NULL is a no-op. Connections must have

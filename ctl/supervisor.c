@@ -514,7 +514,8 @@ static int start(struct supervisor *s)
         err = enter(s);
     if (err)
         return err;
-    err = netcfg_new(s->opts->uplink, &s->opts->bypass, &s->cfg, text);
+    bool strict = s->opts->policy == TUNNEL_POLICY_REQUIRE;
+    err = netcfg_new(s->opts->uplink, &s->opts->bypass, strict, &s->cfg, text);
     if (err)
         return fail(s, err, "%s", text);
     err = netcfg_list_older(s->cfg, &s->older);

@@ -275,5 +275,17 @@ def test_flush_takes_privilege(lab):
     expect("root" in r.stderr, "says why", r.stderr)
 
 
+def test_root_of_a_container_may_not_change(lab):
+    """Root without CAP_NET_ADMIN, as applications of containers often run."""
+    _, a = lab.star("a")
+    a.up()
+    powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    for method in ("FlushCache", "Down"):
+        out = a.run(*powerless, "python3", "-c", ASK % method).stdout
+        expect("PermissionDenied" in out, f"{method} is refused", out)
+    expect('"resume"' in a.run(*powerless, "python3", "-c", ASK % "GetCache").stdout,
+           "reading is free")
+
+
 if __name__ == "__main__":
     tap.main()

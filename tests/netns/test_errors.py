@@ -416,6 +416,24 @@ def test_bypassed_port_stays_native(lab):
         s.close()
 
 
+def test_require_is_not_bypassed_by_the_peers_port(lab):
+    """The bypass goes by either end's port, and a peer may connect from any."""
+    _, a, p = lab.star("a", "p")
+    for policy, connects in (("prefer", True), ("require", False)):
+        a.up("--policy", policy, "--bypass", "4433")
+        with a.listen(7000) as listener, p.socket() as c:
+            c.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            c.bind(("", 4433))
+            c.settimeout(2)
+            try:
+                c.connect((a.ip4, 7000))
+                got = True
+            except OSError:
+                got = False
+            expect_eq(got, connects, f"policy {policy}")
+        a.down()
+
+
 def _send_through(a, b, addr, size, timeout):
     import threading
     with b.listen(80, "::" if ":" in addr else None) as listener, a.connect(addr, 80) as c:
