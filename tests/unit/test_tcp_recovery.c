@@ -330,6 +330,45 @@ static void test_losses_one_after_the_other(void **state)
     check_stream(10 * SMALL, true);
 }
 
+/* --- Black holes ---------------------------------------------------------------------------- */
+
+/* A router that drops large packets and says nothing (RFC 4821 1). */
+static void fall_into_black_hole(bool v6, size_t mtu)
+{
+    enum { LEN = 20000 };
+    struct sent *s;
+
+    peer_done(&peer);
+    (v6 ? peer_init_v6 : peer_init)(&peer, SIDE_OUTER);
+    peer_connects(&peer, 1440, 7);
+    receiver_init();
+    leg_send(&peer.leg, pattern(0), LEN);
+    leg_shutdown(&peer.leg);
+    for (int i = 0; i < 4000 && rx.fin_at == SIZE_MAX; i++) {
+        bool any = false;
+        while ((s = wire_next(SIDE_OUTER))) {
+            if (s->p.len <= mtu) {
+                receiver_take(&s->p);
+                any = true;
+            }
+            free(s);
+        }
+        if (any)
+            ack_selectively(LEN);
+        wire_advance(STACK_TICK_MS);
+    }
+    assert_int_equal(rx.in_order, LEN);
+    assert_memory_equal(rx.bytes, pattern(0), LEN);
+    assert_int_equal(rx.fin_at, LEN);
+}
+
+static void test_black_hole(void **state)
+{
+    fall_into_black_hole(false, 1400);
+    fall_into_black_hole(false, 576);
+    fall_into_black_hole(true, 1280);
+}
+
 /* --- Giving up ---------------------------------------------------------------------------- */
 
 /* Return: ticks until a leg whose segment is never acknowledged gives up, at most max. */
@@ -458,6 +497,7 @@ int main(void)
         TEST(test_shutdown_while_lost_segment_waits),
         TEST(test_timeout_while_lost_segment_waits),
         TEST(test_losses_one_after_the_other),
+        TEST(test_black_hole),
         TEST(test_given_up_with_a_packet_in_the_making),
         TEST(test_at_random),
     };
