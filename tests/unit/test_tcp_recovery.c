@@ -201,6 +201,31 @@ static void test_receiver_reneges(void **state)
     check_stream(10 * MSS, false);
 }
 
+/* Options that end too early, blocks of what was never sent, and of what is long done. */
+static void test_nonsense_in_sack(void **state)
+{
+    start();
+    leg_send(&peer.leg, pattern(0), 10 * MSS);
+    take_but(1);
+    for (int i = 0; i < 6; i++) {
+        uint8_t options[6][12] = {{5}, {5, 0}, {5, 1}, {1, 1, 5, 200}, {5, 9, 0, 0}, {5, 10}};
+        put32(options[5] + 2, peer.ack + (uint32_t)i * 1000000); /* beyond, or backwards */
+        put32(options[5] + 6, peer.ack + 5 * MSS);
+        memcpy(peer.options, options[i], 12);
+        peer.options_len = 12;
+        peer_ack(&peer);
+    }
+    uint8_t duplicate[12] = {1, 1, 5, 10}; /* RFC 2883 */
+    put32(duplicate + 4, peer.ack - 500);
+    put32(duplicate + 8, peer.ack + 3 * MSS);
+    memcpy(peer.options, duplicate, 12);
+    peer_ack(&peer);
+    peer.options_len = 0;
+    assert_int_equal(wire_cnt(SIDE_OUTER), 0);
+    ack_selectively(10 * MSS);
+    check_stream(10 * MSS, false);
+}
+
 static void test_without_sack(void **state)
 {
     peer_connects(&peer, MSS, -1);
@@ -491,6 +516,7 @@ int main(void)
         TEST(test_resent_segment_is_lost_again),
         TEST(test_lost_last_segment_waits_for_timer),
         TEST(test_receiver_reneges),
+        TEST(test_nonsense_in_sack),
         TEST(test_without_sack),
         TEST(test_long_segment_is_cut_for_a_small_window),
         TEST(test_write_while_lost_segment_waits),

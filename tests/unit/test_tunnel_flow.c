@@ -268,6 +268,53 @@ static void test_each_may_kill(void **state)
     assert_int_equal(table.cnt, 0);
 }
 
+/* --- A walk in steps ---------------------------------------------------------------------- */
+
+static void count_visit(struct flow *f, void *arg)
+{
+    unsigned *visits = arg;
+
+    visits[f->tuple.local_port]++;
+}
+
+/* Flows come and go and the table grows meanwhile: who is there all the time is met once. */
+static void test_scan(void **state)
+{
+    enum { OLD = 3000, NEW = 6000 };
+    static unsigned visits[NEW];
+    size_t cursor = 0, first = table.bucket_cnt;
+    uint32_t next = OLD, killed = 0;
+
+    memset(visits, 0, sizeof(visits));
+    for (uint32_t n = 0; n < OLD; n++) {
+        new_flow(n, n);
+        flow_start_relaying(&table, find(n));
+    }
+    for (int step = 0; flow_scan(&table, &cursor, count_visit, visits); step++) {
+        assert_true(step < 1 << 20);
+        for (int i = 0; i < 3 && next < NEW; i++)
+            new_flow(next++, 0);
+        if (step % 2 && killed < OLD / 10) {
+            flow_kill(&table, find(killed++));
+            run_dead();
+        }
+    }
+    assert_true(table.bucket_cnt > 2 * first);
+    assert_int_equal(next, NEW);
+    for (uint32_t n = 0; n < NEW; n++)
+        assert_true(n < killed || n >= OLD ? visits[n] <= 1 : visits[n] == 1);
+}
+
+static void test_scan_of_nothing(void **state)
+{
+    size_t cursor = 0, steps = 1;
+
+    while (flow_scan(&table, &cursor, count_visit, NULL))
+        steps++;
+    assert_int_equal(steps, table.bucket_cnt);
+    assert_int_equal(cursor, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -276,7 +323,8 @@ int main(void)
         TEST(test_new_flow),         TEST(test_growth),        TEST(test_same_tuple_twice),
         TEST(test_tuple_opens_anew), TEST(test_cap),           TEST(test_connecting_order),
         TEST(test_connecting_cap),   TEST(test_queue_order),   TEST(test_kill_queues_once),
-        TEST(test_each_until_false), TEST(test_each_may_kill),
+        TEST(test_each_until_false), TEST(test_each_may_kill), TEST(test_scan),
+        TEST(test_scan_of_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

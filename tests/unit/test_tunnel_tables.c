@@ -64,6 +64,30 @@ static void test_fallback_many(void **state)
     assert_in_range(left, FALLBACK_MAX_CNT / 2, FALLBACK_MAX_CNT);
 }
 
+static size_t listed_cnt;
+static unsigned listed_s;
+
+static void list(const struct addr *peer, unsigned left_s, void *arg)
+{
+    listed_cnt++;
+    listed_s += left_s;
+}
+
+static void test_fallback_list(void **state)
+{
+    struct addr a = peer_of(1), b = peer_of(2);
+
+    fallback_clear(&fallback);
+    listed_cnt = listed_s = 0;
+    fallback_add(&fallback, &a, 0, 1500);
+    fallback_add(&fallback, &b, 0, 10000);
+    fallback_each(&fallback, 1000, list, NULL);
+    assert_int_equal(listed_cnt, 2);
+    assert_int_equal(listed_s, 1 + 9); /* rounded up */
+    fallback_each(&fallback, 2000, list, NULL);
+    assert_int_equal(listed_cnt, 3);
+}
+
 /* --- History ------------------------------------------------------------------------------ */
 
 static struct history history;
@@ -152,10 +176,10 @@ static void test_end_and_state_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fallback_ends),         cmocka_unit_test(test_fallback_empty_slot),
-        cmocka_unit_test(test_fallback_many),         cmocka_unit_test(test_history_order),
-        cmocka_unit_test(test_history_counts_errors), cmocka_unit_test(test_reason_names),
-        cmocka_unit_test(test_end_and_state_names),
+        cmocka_unit_test(test_fallback_ends), cmocka_unit_test(test_fallback_empty_slot),
+        cmocka_unit_test(test_fallback_many), cmocka_unit_test(test_fallback_list),
+        cmocka_unit_test(test_history_order), cmocka_unit_test(test_history_counts_errors),
+        cmocka_unit_test(test_reason_names),  cmocka_unit_test(test_end_and_state_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
