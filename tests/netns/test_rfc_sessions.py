@@ -284,7 +284,9 @@ def test_lost_syns_do_not_end_the_chain(lab):
                     pass
         box.rule = None
         expect_eq(open_once(a, b)["reason"], "resumed")
-        expect_eq(open_once(b, a, 81)["reason"], "resumed", "the other way")
+        # The other host may still believe in the secrets that got lost; then it learns.
+        expect(open_once(b, a, 81)["reason"] in ("resumed", "full"), "the other way")
+        expect_eq(open_once(b, a, 81)["reason"], "resumed", "the other way, again")
 
 
 def test_lost_syn_ack_of_a_resumption(lab):
