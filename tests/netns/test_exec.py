@@ -555,25 +555,28 @@ def test_terminal_and_job_control(lab):
     gone(h, before)
 
 
-def tcns_processes(h):
-    """Processes of our program in any namespace made from h: named by their arguments."""
-    out = subprocess.run(["ps", "-eo", "pid,comm,args"], stdout=subprocess.PIPE, text=True).stdout
-    return [line for line in out.splitlines()
-            if ("tcpcrypt-ns" in line or "tcns-janitor" in line) and "ps -eo" not in line]
+def descendants(pid):
+    """Return: process ids of a process and of all below it."""
+    found = [pid]
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            for child in f.read().split():
+                found += descendants(int(child))
+    return found
 
 
 def test_killed_exec_takes_all_with_it(lab):
     """kill -9: the command dies, and what was changed here goes away by itself."""
     _, h, _b = home(lab, peer_up=False)
     before = state(h)
-    n = len(tcns_processes(h))
     p = start(h, "sleep", LONG)
-    sleeper = wait_for(_sleeps, 10, "the command")
+    wait_for(_sleeps, 10, "the command")
+    pids = descendants(p.pid)
+    expect(len(pids) == 5, "exec, janitor, supervisor, worker, command", pids)
     p.kill()
     p.wait()
-    wait_for(lambda: not os.path.exists(f"/proc/{sleeper}"), 5, "the command is dead")
     gone(h, before)
-    wait_for(lambda: len(tcns_processes(h)) == n, 5, "no processes left", 0.1)
+    wait_for(lambda: not [x for x in pids if os.path.exists(f"/proc/{x}")], 5, "no processes left")
 
 
 def test_killed_with_its_group(lab):
