@@ -74,6 +74,8 @@ void stack_done(void)
 
 void stack_set_mtu(enum side side, uint16_t mtu)
 {
+    /* The MSS does not count options: with them a packet must still fit the length field. */
+    mtu = LWIP_MIN(mtu, PACKET_MAX_LEN - LEG_OPTION_MAX_LEN);
     stack.netif[side].mtu = mtu;
     stack.netif[side].mtu6 = mtu;
 }

@@ -313,6 +313,22 @@ static void test_ack_option_beside_sack(void **state)
     free(s);
 }
 
+/* On a link whose packets are as long as IP allows: no length field may overflow. */
+static void test_ack_option_on_the_largest_link(void **state)
+{
+    for (int v6 = 0; v6 < 2; v6++) {
+        peer_done(&peer);
+        (v6 ? peer_init_v6 : peer_init)(&peer, SIDE_OUTER);
+        wire_set_mtu(65535);
+        peer_connects(&peer, 65495, 7);
+        set_option(&peer.leg.ack_option, 2);
+        leg_send(&peer.leg, pattern(0), 300000);
+        peer_pull_all(&peer);
+        assert_int_equal(peer.rx_len, 300000);
+        assert_memory_equal(peer.rx, pattern(0), 300000);
+    }
+}
+
 /* The relay sees the options of the segment that completes the handshake. */
 static void test_established_options(void **state)
 {
@@ -545,6 +561,7 @@ int main(void)
         TEST(test_syn_ack_retransmission),
         TEST(test_ack_option),
         TEST(test_ack_option_beside_sack),
+        TEST(test_ack_option_on_the_largest_link),
         TEST(test_established_options),
         TEST(test_syn_data_is_not_taken),
         TEST(test_syn_ack_data_is_not_taken),
