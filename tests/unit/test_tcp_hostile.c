@@ -202,6 +202,31 @@ static void test_probe_takes_last_byte(void **state)
     check_stream(101);
 }
 
+/* The probe's byte is taken, and then the window stays tiny. What is split off the queued
+ * segment begins with that byte again; a window of one byte would never get past it, and
+ * the connection would time out. No TCP keeps such a window. */
+static void test_probe_is_taken_and_window_stays_tiny(void **state)
+{
+    for (uint16_t window = 2; window < 5; window++) {
+        peer_done(&peer);
+        peer_init(&peer, SIDE_OUTER);
+        connect_with_window(1460, 0);
+        leg_send(&peer.leg, pattern(0), 20);
+        wire_advance(1000);
+        assert_true(peer_pull(&peer) > 0);
+        assert_int_equal(peer.rx_len, 1);
+        peer.window = window;
+        peer_ack(&peer);
+        for (int i = 0; i < 20000 && peer.rx_len < 20 && peer.leg.pcb; i++) {
+            wire_advance(STACK_TICK_MS);
+            if (peer_pull(&peer) > 0)
+                peer_ack(&peer);
+        }
+        assert_int_equal(peer.rx_len, 20);
+        assert_memory_equal(peer.rx, pattern(0), 20);
+    }
+}
+
 /* The same after a window that was taken back from data in flight. */
 static void test_window_taken_back_and_all_acked(void **state)
 {
@@ -371,6 +396,7 @@ int main(void)
         TEST(test_split_keeps_fin_last),
         TEST(test_window_opens_late),
         TEST(test_probe_takes_last_byte),
+        TEST(test_probe_is_taken_and_window_stays_tiny),
         TEST(test_window_taken_back_and_all_acked),
         TEST(test_fin_beyond_edge_out_of_order),
         TEST(test_data_covers_fin_up_to_edge),
