@@ -13,7 +13,7 @@ from lab import expect, expect_eq, wait_for
 from middlebox import Middlebox
 from rfc import (INIT1_MAGIC, INIT2_MAGIC, both_ways, connected, end_of, ended, errors, ping,
                  read_exactly, session, wait_ended, wait_none)
-from wire import ACK, FIN, OPT_ENO, RST, SYN, Capture
+from wire import ACK, OPT_ENO, RST, SYN, Capture
 
 
 def hosts(lab, at_a=(), at_b=()):

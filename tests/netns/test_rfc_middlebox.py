@@ -12,8 +12,8 @@ import time
 import tap
 from lab import Failure, expect, expect_eq, wait_for
 from middlebox import Middlebox
-from rfc import (INIT1_MAGIC, INIT2_MAGIC, accept_of, both_ways, cache, call, connected, end_of,
-                 ended, errors, live, ping, read_exactly, session, wait_ended, wait_none)
+from rfc import (INIT1_MAGIC, INIT2_MAGIC, accept_of, both_ways, cache, connected, end_of,
+                 ended, errors, live, ping, session, wait_ended, wait_none)
 from wire import ACK, FIN, OPT_ENO, PSH, RST, SYN, Capture
 
 TO_B, TO_A = b"from the opener to the answerer", b"and from the answerer back"
@@ -207,8 +207,7 @@ class Echo:
         if t.is_syn and t.to_b:
             self.option = t.eno()
         if t.is_synack and self.option:
-            return [(t.without() if t.spans() else t).plus(self.option) if not t.spans()
-                    else t.with_eno(self.option)]
+            return [t.with_eno(self.option) if t.spans() else t.plus(self.option)]
         return None
 
 

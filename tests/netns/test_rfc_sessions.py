@@ -479,10 +479,10 @@ def test_keepalive_leaves_clear_connections_alone(lab):
     a.up("--keepalive", "1")
     with box, Capture(box.ns, a.peer_if) as cap, connected(a, p) as (c, s):
         ping(c, s)
-        seen = len([t for t in cap.tcp() if t.payload])
+        wait_for(lambda: len([t for t in cap.tcp() if t.payload]) == 2, 3, "the two texts")
         until = time.monotonic() + 3
         wait_for(lambda: time.monotonic() > until, 4, "idle time", 0.1)
-        expect_eq(len([t for t in cap.tcp() if t.payload]), seen, "nothing is sent")
+        expect_eq(len([t for t in cap.tcp() if t.payload]), 2, "nothing else is sent")
         ping(c, s)
 
 
