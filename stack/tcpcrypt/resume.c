@@ -395,15 +395,33 @@ void resume_cache_tick(struct resume_cache *c, uint64_t now_ms)
     close_old_gaps(c);
 }
 
+/* The SYN that names it was answered, and the ACK may still come. */
+static bool is_awaited(const struct resume_cache *c, const struct slot *slot)
+{
+    return slot->has_nonce && c->now_ms - slot->answered_ms < RESUME_ANSWER_MAX_MS;
+}
+
+static bool is_any_awaited(const struct resume_cache *c, const struct entry *en)
+{
+    for (size_t i = 0; i < RESUME_WINDOW_CNT; i++)
+        if (is_awaited(c, &en->slots[i]))
+            return true;
+    return false;
+}
+
 /* --- Putting in ------------------------------------------------------------- */
 
-static void drop_predecessor(struct resume_cache *c, const struct resume_peer *peer, uint8_t tep)
+/* One whose ACK is awaited stays until its next successor comes: the connection that
+ * resumes from it would end with a reset. */
+static void drop_predecessors(struct resume_cache *c, const struct resume_peer *peer, uint8_t tep)
 {
     uint32_t n, next;
 
     for (n = *name_bucket(c, peer->name, peer->len); n != NONE; n = next) {
-        next = c->entries[n].name_next;
-        if (has_name(&c->entries[n], peer->name, peer->len) && c->entries[n].secret.tep == tep)
+        const struct entry *en = &c->entries[n];
+
+        next = en->name_next;
+        if (has_name(en, peer->name, peer->len) && en->secret.tep == tep && !is_any_awaited(c, en))
             drop(c, n);
     }
 }
@@ -428,7 +446,7 @@ uint64_t resume_put(struct resume_cache *c, const struct resume_secret *secret,
 
     assert(peer->host_len <= peer->len && peer->len <= sizeof(peer->name));
     if (was_active && peer->len > 0)
-        drop_predecessor(c, peer, secret->tep);
+        drop_predecessors(c, peer, secret->tep);
     n = take_free(c);
     en = &c->entries[n];
     en->secret = *secret;
@@ -458,20 +476,6 @@ static bool is_allowed(const struct session_config *cfg, const struct resume_sec
     for (size_t i = 0; i < cfg->aead_cnt; i++)
         has_aead |= cfg->aeads[i] == secret->aead;
     return has_tep && has_aead;
-}
-
-/* The SYN that names it was answered, and the ACK may still come. */
-static bool is_awaited(const struct resume_cache *c, const struct slot *slot)
-{
-    return slot->has_nonce && c->now_ms - slot->answered_ms < RESUME_ANSWER_MAX_MS;
-}
-
-static bool is_any_awaited(const struct resume_cache *c, const struct entry *en)
-{
-    for (size_t i = 0; i < RESUME_WINDOW_CNT; i++)
-        if (is_awaited(c, &en->slots[i]))
-            return true;
-    return false;
 }
 
 /* Buckets begin with what was put last. Return: NONE when there is nothing to propose. */

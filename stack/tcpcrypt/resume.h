@@ -82,7 +82,7 @@ void resume_cache_set_age(struct resume_cache *c, uint64_t age_ms);
 void resume_cache_tick(struct resume_cache *c, uint64_t now_ms);
 
 /* Adds an unused secret under a new chain. After an active open it is found by
- * the service, in place of an older one of that TEP; after a passive open by the
+ * the service, in place of older ones of that TEP but those that are awaited; after a passive open by the
  * host, where there may be several behind one address. Without a name only SYNs
  * find it. Return: the chain. */
 uint64_t resume_put(struct resume_cache *c, const struct resume_secret *secret,

@@ -278,6 +278,28 @@ static void test_active_leaves_an_answered_chain_alone(void **state)
     resume_cache_free(c);
 }
 
+/* Hosts that open to each other at once: the key exchange of one connection ends while
+ * the other, resumed from the older chain, waits for its ACK. */
+static void test_successor_leaves_an_answered_chain_alone(void **state)
+{
+    struct resume_cache *c = resume_cache_new(4);
+    struct resume_secret older = make_secret(TEP_ECDHE_P256, 10), got, other;
+    struct resume_secret newer = make_secret(TEP_ECDHE_P256, 11);
+    uint8_t nonce[RESUME_NONCE_MAX_LEN];
+
+    resume_put(c, &older, &peer_1, true);
+    assert_true(find(c, older, 3, &got));
+    resume_answer_nonce(c, &got, count_draws, nonce, 8);
+    resume_put(c, &newer, &peer_1, true);
+    assert_true(resume_take_active(c, any, &peer_1, &other));
+    assert_memory_equal(other.ss, newer.ss, KEYS_K_LEN);
+    assert_true(resume_take_passive(c, &got));
+    /* the next one clears it away */
+    resume_put(c, &newer, &peer_1, true);
+    assert_int_equal(resume_cache_cnt(c), 1);
+    resume_cache_free(c);
+}
+
 /* Many chains and random steps: each secret is found where it should be, none twice. */
 #define CHAIN_CNT 40u
 
@@ -974,6 +996,7 @@ int main(void)
         cmocka_unit_test(test_age_is_bounded),
         cmocka_unit_test(test_answer_nonce_is_kept),
         cmocka_unit_test(test_active_leaves_an_answered_chain_alone),
+        cmocka_unit_test(test_successor_leaves_an_answered_chain_alone),
         cmocka_unit_test(test_random_steps),
         cmocka_unit_test(test_large_cache),
         T(test_chain_of_resumptions),
