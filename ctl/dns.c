@@ -13,9 +13,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "ctl/netns.h"
 
@@ -150,14 +150,6 @@ int dns_loopback_servers_of(const char *path, union dns_addr *ret, size_t max)
 
 /* --- descriptors and time ----------------------------------------------------------- */
 
-static int64_t now_s(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec;
-}
-
 static socklen_t addr_len(const union dns_addr *a)
 {
     return a->sa.sa_family == AF_INET ? sizeof(a->in) : sizeof(a->in6);
@@ -237,7 +229,7 @@ static void query_start(struct dns *d, size_t server, const union dns_addr *clie
     q->server = server;
     q->client = *client;
     q->client_len = client_len;
-    q->expires_s = now_s() + UDP_TIMEOUT_S;
+    q->expires_s = clock_ms() / 1000 + UDP_TIMEOUT_S;
     q->question_len = len <= sizeof(q->question) ? len : 0;
     memcpy(q->question, d->message, q->question_len);
     q->fd = socket(to->sa.sa_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -329,7 +321,7 @@ static void conn_accept(struct dns *d, size_t server)
     d->conns[i] = c;
     c->fd[0] = fd;
     c->fd[1] = socket(to->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    c->expires_s = now_s() + TCP_TIMEOUT_S;
+    c->expires_s = clock_ms() / 1000 + TCP_TIMEOUT_S;
     if (c->fd[1] < 0 || (connect(c->fd[1], &to->sa, addr_len(to)) < 0 && errno != EINPROGRESS) ||
         watch(d, EPOLL_CTL_ADD, c->fd[0], EPOLLIN, tag(SOURCE_CONN, i, 0)) < 0 ||
         watch(d, EPOLL_CTL_ADD, c->fd[1], EPOLLIN, tag(SOURCE_CONN, i, 1)) < 0) {
@@ -382,7 +374,7 @@ static void on_conn(struct dns *d, size_t i, uint32_t events)
         conn_free(d, i);
         return;
     }
-    c->expires_s = now_s() + TCP_TIMEOUT_S;
+    c->expires_s = clock_ms() / 1000 + TCP_TIMEOUT_S;
     conn_watch(d, i);
 }
 
@@ -392,7 +384,7 @@ static void on_timer(struct dns *d)
 {
     uint64_t ticks;
     bool busy = false;
-    int64_t now = now_s();
+    int64_t now = clock_ms() / 1000;
 
     if (read(d->timer_fd, &ticks, sizeof(ticks)) < 0)
         return;

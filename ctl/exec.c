@@ -31,9 +31,9 @@
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "ctl/attach.h"
 #include "ctl/daemon.h"
@@ -480,14 +480,6 @@ static int wait_for_command(struct exec *x)
 
 /* --- the end ---------------------------------------------------------------------- */
 
-static int64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* Lets the daemon send what the command wrote before it ended: as long as there
  * are connections of nobody and something moves on the link. A signal that would
  * have ended the command ends this. */
@@ -495,11 +487,11 @@ static void drain(struct exec *x)
 {
     struct pollfd p = {.fd = x->signal_fd, .events = POLLIN};
     uint64_t moved = 0, moved_before = 0;
-    int64_t start = now_ms(), last = start, now = start;
+    int64_t start = clock_ms(), last = start, now = start;
     size_t cnt;
 
     while (exec_drain_pending(x->netns_fd, x->daemon.pid, &cnt) == 0 && cnt > 0) {
-        now = now_ms();
+        now = clock_ms();
         if (exec_link_bytes(x->host.link_name, &moved) < 0 || moved != moved_before)
             last = now;
         moved_before = moved;

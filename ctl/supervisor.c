@@ -15,9 +15,9 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "ctl/ctlsock.h"
 #include "ctl/fds.h"
@@ -70,22 +70,6 @@ struct supervisor {
     void *ready_arg;
     double started_s;
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static double now_epoch_s(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static int fail(struct supervisor *s, int err, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
@@ -148,7 +132,7 @@ static int fork_worker(struct supervisor *s)
     s->channel = pair[0];
     s->worker_pidfd = pidfd_open(pid, 0);
     s->start_at_ms = 0;
-    s->watch_at_ms = now_ms() + WATCH_MS;
+    s->watch_at_ms = clock_ms() + WATCH_MS;
     s->misses = 0;
     return 0;
 }
@@ -184,10 +168,10 @@ static bool end_worker(struct supervisor *s)
         return false;
     close(s->channel);
     s->channel = -1;
-    int64_t until = now_ms() + WORKER_STOP_MS;
+    int64_t until = clock_ms() + WORKER_STOP_MS;
     int left = WORKER_STOP_MS;
     while (poll(&p, 1, left) < 0 && errno == EINTR)
-        left = until > now_ms() ? (int)(until - now_ms()) : 0;
+        left = until > clock_ms() ? (int)(until - clock_ms()) : 0;
     if (!(p.revents & POLLIN)) {
         log_error("the worker does not end; killing it");
         kill(s->worker, SIGKILL);
@@ -235,7 +219,7 @@ static void reset_all(struct supervisor *s)
 /* Return: milliseconds to wait before the next worker. */
 static int delay_after_death(struct supervisor *s)
 {
-    int64_t now = now_ms();
+    int64_t now = clock_ms();
     int64_t *oldest = &s->died_ms[s->deaths++ % DEATHS_FREE];
     bool often = *oldest && now - *oldest < DEATHS_MS;
 
@@ -260,7 +244,7 @@ static void next_worker(struct supervisor *s)
     int err = fork_worker(s);
     if (err) {
         log_error("cannot fork a worker: %s", strerror(-err));
-        s->start_at_ms = now_ms() + BACKOFF_MIN_MS;
+        s->start_at_ms = clock_ms() + BACKOFF_MIN_MS;
     }
 }
 
@@ -273,7 +257,7 @@ static void replace_worker(struct supervisor *s, int delay_ms)
     }
     log_warn("the worker dies often; the next starts in %d ms", delay_ms);
     reset_all(s);
-    s->start_at_ms = now_ms() + delay_ms;
+    s->start_at_ms = clock_ms() + delay_ms;
 }
 
 /* --- Events ----------------------------------------------------------------- */
@@ -386,9 +370,9 @@ static void on_signal(struct supervisor *s)
  * next look waits NEWS_REST times as long as this one took. */
 static void on_news(struct supervisor *s)
 {
-    int64_t start = now_ms();
+    int64_t start = clock_ms();
     bool replaced = netcfg_on_event(s->cfg);
-    int64_t took = now_ms() - start;
+    int64_t took = clock_ms() - start;
 
     s->news_at_ms = took > 0 ? start + took * (1 + NEWS_REST) : 0;
     if (!replaced)
@@ -404,7 +388,7 @@ static void watch_worker(struct supervisor *s)
 {
     eventfd_t beats;
 
-    s->watch_at_ms = now_ms() + WATCH_MS;
+    s->watch_at_ms = clock_ms() + WATCH_MS;
     s->misses = eventfd_read(s->beat_fd, &beats) == 0 ? 0 : s->misses + 1;
     if (s->misses < MISSES_MAX)
         return;
@@ -422,13 +406,13 @@ static int next_timeout(const struct supervisor *s)
             first = times[i];
     if (!first)
         return -1;
-    int64_t left = first - now_ms();
+    int64_t left = first - clock_ms();
     return left > 0 ? (int)left : 0;
 }
 
 static void on_time(struct supervisor *s)
 {
-    int64_t now = now_ms();
+    int64_t now = clock_ms();
 
     if (s->give_up_ms && now >= s->give_up_ms) {
         fail(s, -ETIMEDOUT, "the worker was not ready after %d s", START_MS / 1000);
@@ -525,7 +509,7 @@ static int start(struct supervisor *s)
     if (s->beat_fd < 0)
         return fail(s, -errno, "cannot watch a worker: %s", strerror(errno));
     ctlsock_listen(&s->doors, s->netns_inode);
-    s->give_up_ms = now_ms() + START_MS;
+    s->give_up_ms = clock_ms() + START_MS;
     err = fork_worker(s);
     return err ? fail(s, err, "cannot fork a worker: %s", strerror(-err)) : 0;
 }
@@ -569,7 +553,7 @@ int supervisor_run(const struct daemon_options *opts, supervisor_ready_fn ready,
         .err = err,
         .ready = ready,
         .ready_arg = arg,
-        .started_s = now_epoch_s(),
+        .started_s = clock_epoch_s(),
     };
 
     log_set_level(opts->log_level);

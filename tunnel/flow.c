@@ -6,7 +6,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 #define BUCKET_FIRST_CNT 256
 /* Half-open connections; at the cap the one that has waited longest goes. */
@@ -89,14 +90,6 @@ static void unlink_connecting(struct flow_table *t, struct flow *f)
     t->connecting_cnt--;
 }
 
-static double wall_clock(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 struct flow *flow_new(struct flow_table *t, const struct tuple *tuple, bool inbound,
                       struct buf *syn, uint64_t now_ms)
 {
@@ -119,7 +112,7 @@ struct flow *flow_new(struct flow_table *t, const struct tuple *tuple, bool inbo
     f->syn = syn;
     f->legs[SIDE_INNER].side = SIDE_INNER;
     f->legs[SIDE_OUTER].side = SIDE_OUTER;
-    f->started_s = wall_clock();
+    f->started_s = clock_epoch_s();
     link_connecting(t, f, now_ms);
 
     if (t->cnt >= t->bucket_cnt)

@@ -8,6 +8,8 @@
 #include <netinet/ip_icmp.h>
 #include <string.h>
 
+#include "base/wire.h"
+
 #define IP4_LEN       20
 #define IP6_LEN       40
 #define ICMP_HDR_LEN  8
@@ -18,27 +20,17 @@
  * the TUN, so that a strict reverse-path filter lets them in. */
 static const uint8_t dummy_source[4] = {192, 0, 0, 8};
 
-static uint16_t get16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-    return (uint32_t)get16(p) << 16 | get16(p + 2);
-}
-
 static void get_ports(const uint8_t *tcp, struct icmp_error *e)
 {
-    e->tuple.local_port = get16(tcp);
-    e->tuple.peer_port = get16(tcp + 2);
-    e->seq = get32(tcp + 4);
+    e->tuple.local_port = get_be16(tcp);
+    e->tuple.peer_port = get_be16(tcp + 2);
+    e->seq = get_be32(tcp + 4);
 }
 
 static bool parse4(const uint8_t *bytes, size_t len, struct icmp_error *e)
 {
     size_t hdr_len = (size_t)(bytes[0] & 0xf) * 4;
-    size_t total = get16(bytes + 2);
+    size_t total = get_be16(bytes + 2);
 
     if (hdr_len < IP4_LEN || total > len || total < hdr_len + ICMP_HDR_LEN + IP4_LEN ||
         bytes[9] != IPPROTO_ICMP)
@@ -52,14 +44,14 @@ static bool parse4(const uint8_t *bytes, size_t len, struct icmp_error *e)
     size_t quote_len = total - hdr_len - ICMP_HDR_LEN;
     size_t quote_hdr_len = (size_t)(quote[0] & 0xf) * 4;
     if (quote[0] >> 4 != 4 || quote_hdr_len < IP4_LEN || quote[9] != IPPROTO_TCP ||
-        quote_hdr_len + QUOTE_TCP_LEN > quote_len || get16(quote + 6) & 0x1fff)
+        quote_hdr_len + QUOTE_TCP_LEN > quote_len || get_be16(quote + 6) & 0x1fff)
         return false;
     e->tuple.local = addr_from_v4(quote + 12);
     e->tuple.peer = addr_from_v4(quote + 16);
     get_ports(quote + quote_hdr_len, e);
     e->code = icmp[1];
     e->too_big = icmp[1] == ICMP_FRAG_NEEDED;
-    e->mtu = get16(icmp + 6);
+    e->mtu = get_be16(icmp + 6);
     return true;
 }
 
@@ -67,7 +59,7 @@ static bool parse6(const uint8_t *bytes, size_t len, struct icmp_error *e)
 {
     if (len < IP6_LEN + ICMP_HDR_LEN + IP6_LEN + QUOTE_TCP_LEN || bytes[6] != IPPROTO_ICMPV6)
         return false;
-    size_t payload_len = get16(bytes + 4);
+    size_t payload_len = get_be16(bytes + 4);
     if (payload_len > len - IP6_LEN || payload_len < ICMP_HDR_LEN + IP6_LEN + QUOTE_TCP_LEN)
         return false;
     const uint8_t *icmp = bytes + IP6_LEN;
@@ -88,7 +80,7 @@ static bool parse6(const uint8_t *bytes, size_t len, struct icmp_error *e)
     get_ports(quote + IP6_LEN, e);
     e->code = icmp[1];
     e->too_big = icmp[0] == ICMP6_PACKET_TOO_BIG;
-    e->mtu = get32(icmp + 4);
+    e->mtu = get_be32(icmp + 4);
     return true;
 }
 
@@ -112,12 +104,6 @@ uint8_t icmp_code(enum icmp_reason reason, bool v6)
     return reason == ICMP_REASON_HOST ? ICMP_HOST_UNREACH : ICMP_NET_UNREACH;
 }
 
-static void put16(uint8_t *p, size_t v)
-{
-    p[0] = (uint8_t)(v >> 8);
-    p[1] = (uint8_t)v;
-}
-
 static void put_sum(uint8_t *at, uint32_t sum)
 {
     uint16_t folded = (uint16_t)~packet_sum_fold(sum);
@@ -138,7 +124,7 @@ size_t icmp_make_unreachable(const struct packet *packet, uint8_t code, uint8_t 
     memcpy(icmp + ICMP_HDR_LEN, packet->ip, quote_len);
     if (packet->v6) {
         out[0] = 0x60;
-        put16(out + 4, total - IP6_LEN);
+        put_be16(out + 4, total - IP6_LEN);
         out[6] = IPPROTO_ICMPV6;
         out[7] = 64;
         memcpy(out + 8, &packet->dst.in6, 16);
@@ -148,7 +134,7 @@ size_t icmp_make_unreachable(const struct packet *packet, uint8_t code, uint8_t 
                                                        total - IP6_LEN)));
     } else {
         out[0] = 0x45;
-        put16(out + 2, total);
+        put_be16(out + 2, total);
         out[8] = 64;
         out[9] = IPPROTO_ICMP;
         memcpy(out + 12, dummy_source, 4);

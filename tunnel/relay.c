@@ -4,8 +4,8 @@
 #include "tunnel/relay.h"
 
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "tcpcrypt/resume.h"
 #include "tunnel/pump.h"
@@ -25,14 +25,6 @@ static struct leg *answerer_leg(struct flow *f)
 
 /* --- Ending ---------------------------------------------------------------------- */
 
-static double wall_clock(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 /* RST to whichever end is still there. */
 static void end_with(struct relay *r, struct flow *f, enum tunnel_end end, enum tcns_err err)
 {
@@ -41,7 +33,7 @@ static void end_with(struct relay *r, struct flow *f, enum tunnel_end end, enum 
     relay_describe(f, &last);
     last.end = end;
     last.error = err;
-    last.ended_s = wall_clock();
+    last.ended_s = clock_epoch_s();
     history_add(&r->history, &last);
     for (int side = 0; side < SIDE_CNT; side++)
         leg_abort(&f->legs[side]);

@@ -12,8 +12,8 @@
 #include <poll.h>
 #include <sodium.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "tcp/timewait.h"
 #include "tcpcrypt/resume.h"
@@ -49,22 +49,6 @@ static struct tunnel *the_tunnel;
 static struct tunnel_counters *counters(struct tunnel *t)
 {
     return &t->relay.counters;
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static uint64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 /* --- Out ------------------------------------------------------------------------- */
@@ -153,7 +137,7 @@ static void forward_older(struct tunnel *t, struct older *o, enum side side,
 
     if (err < 0)
         counters(t)->drop_tx++;
-    older_note(&t->older, o, side, packet, now_ms());
+    older_note(&t->older, o, side, packet, clock_coarse_ms());
 }
 
 /* Gives the packet to fn in a buffer that fn takes. */
@@ -191,7 +175,7 @@ static void open_flow(struct tunnel *t, enum side side, const struct tuple *tupl
     }
     struct buf *b = own_packet(t, vp, packet);
     if (b)
-        relay_open(&t->relay, tuple, side, b, packet, now_ms());
+        relay_open(&t->relay, tuple, side, b, packet, clock_coarse_ms());
 }
 
 /* The uplink's filter copies none of these; should one come, it is not ours to reset. */
@@ -237,7 +221,7 @@ static void flow_input(struct tunnel *t, struct flow *f, enum side side,
     struct leg *leg = &f->legs[side];
 
     if (f->phase == FLOW_CONNECTING && f->inbound == (side == SIDE_OUTER)) {
-        relay_on_opener(&t->relay, f, packet, now_ms());
+        relay_on_opener(&t->relay, f, packet, clock_coarse_ms());
         return;
     }
     if (!leg->pcb) {
@@ -338,7 +322,7 @@ static void on_packet(struct tunnel *t, enum side side, const struct vnet_packet
 static void start_turn(struct tunnel *t)
 {
     if (!stack_needs_tick())
-        stack_set_time(now_ms());
+        stack_set_time(clock_coarse_ms());
 }
 
 static void end_turn(struct tunnel *t)
@@ -375,7 +359,7 @@ static bool is_readable(const struct tunnel *t, enum side side)
  * that follow each other closely, are read by the batch. */
 static bool expects_more(const struct tunnel *t, enum side side, const struct vnet_packet *vp)
 {
-    return vp->len >= LARGE_PACKET_LEN || now_us() - t->turn_us[side] < BURST_US;
+    return vp->len >= LARGE_PACKET_LEN || clock_us() - t->turn_us[side] < BURST_US;
 }
 
 static void on_readable(struct tunnel *t, enum side side)
@@ -392,7 +376,7 @@ static void on_readable(struct tunnel *t, enum side side)
     }
     t->busy[side] = i == BATCH_CNT && is_readable(t, side);
     end_turn(t);
-    t->turn_us[side] = now_us();
+    t->turn_us[side] = clock_us();
 }
 
 static void on_tun_readable(struct ev_loop *loop, ev_io *w, int revents)
@@ -419,7 +403,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
 {
     struct tunnel *t = w->data;
 
-    stack_tick(now_ms());
+    stack_tick(clock_coarse_ms());
     end_turn(t);
     if (!stack_needs_tick())
         ev_timer_stop(loop, w);
@@ -430,8 +414,8 @@ static void on_sweep(struct ev_loop *loop, ev_timer *w, int revents)
     struct tunnel *t = w->data;
 
     start_turn(t);
-    relay_tick(&t->relay, now_ms());
-    older_tick(&t->older, now_ms());
+    relay_tick(&t->relay, clock_coarse_ms());
+    older_tick(&t->older, clock_coarse_ms());
     if (++t->sweeps % NEXTHOP_TICK_SWEEPS == 0)
         nexthop_tick(t->uplink.nexthop);
     end_turn(t);
@@ -570,7 +554,7 @@ static void configure_relay(struct tunnel *t)
     /* Without memory for it connections are merely not resumed. */
     t->relay.session.cache = cfg->resume_max_cnt ? resume_cache_new(cfg->resume_max_cnt) : NULL;
     if (t->relay.session.cache)
-        resume_cache_tick(t->relay.session.cache, now_ms());
+        resume_cache_tick(t->relay.session.cache, clock_coarse_ms());
 }
 
 int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
@@ -652,7 +636,7 @@ size_t tunnel_resume_cnt(const struct tunnel *t)
 
 void tunnel_list_fallback(const struct tunnel *t, tunnel_fallback_fn fn, void *arg)
 {
-    fallback_each(&t->relay.fallback, now_ms(), fn, arg);
+    fallback_each(&t->relay.fallback, clock_coarse_ms(), fn, arg);
 }
 
 /* --- What is seen from outside -------------------------------------------------------- */

@@ -18,6 +18,8 @@
 
 #include "tcp/stack.h"
 
+#include "base/wire.h"
+
 #define IOV_MAX_CNT     256
 #define HEADROOM_LEN    32 /* link-layer and virtio-net headers of the device */
 #define IP4_LEN         20
@@ -54,23 +56,17 @@ static uint8_t *batch_tcp(struct batch *b)
     return b->hdr + HEADROOM_LEN + b->ip_len;
 }
 
-static void put16(uint8_t *p, size_t v)
-{
-    p[0] = (uint8_t)(v >> 8);
-    p[1] = (uint8_t)v;
-}
-
 static void finish_ip_header(struct batch *b)
 {
     static uint16_t next_id;
     uint8_t *ip = b->hdr + HEADROOM_LEN;
 
     if (b->v6) {
-        put16(ip + 4, b->hdr_len - IP6_LEN + b->data_len);
+        put_be16(ip + 4, b->hdr_len - IP6_LEN + b->data_len);
         return;
     }
-    put16(ip + 2, b->hdr_len + b->data_len);
-    put16(ip + 4, next_id);
+    put_be16(ip + 2, b->hdr_len + b->data_len);
+    put_be16(ip + 4, next_id);
     next_id = (uint16_t)(next_id + 1 + b->data_len / (b->mss ? b->mss : 1));
     memset(ip + 10, 0, 2);
     uint16_t sum = (uint16_t)~packet_sum_fold(packet_sum(ip, IP4_LEN, 0));
@@ -273,10 +269,10 @@ static void split_urgent(enum side side, const struct pbuf *p, size_t tcp_len)
         b->pending = true;
         memcpy(out + 4, &seq_be, 4);
         out[13] = last ? last_flags : PACKET_ACK;
-        put16(out + 18, 0);
+        put_be16(out + 18, 0);
         if (is_urgent(b->leg, seq)) {
             out[13] |= PACKET_URG;
-            put16(out + 18, LWIP_MIN(b->leg->tx_urgent_end - seq, 0xffffu));
+            put_be16(out + 18, LWIP_MIN(b->leg->tx_urgent_end - seq, 0xffffu));
         }
         add_payload(b, p, tcp_len + off, len);
         output_flush(side);

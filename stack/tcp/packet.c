@@ -7,19 +7,11 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "base/wire.h"
+
 #define IP4_MIN_LEN 20
 #define IP6_LEN     40
 #define TCP_MIN_LEN 20
-
-static uint16_t get16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
 
 uint32_t packet_sum(const void *data, size_t len, uint32_t sum)
 {
@@ -71,7 +63,7 @@ static enum packet_verdict parse_ip4(uint8_t *bytes, size_t len, struct packet *
         return PACKET_TRUNCATED;
 
     size_t hdr_len = (size_t)(bytes[0] & 0xf) * 4;
-    size_t total_len = get16(bytes + 2);
+    size_t total_len = get_be16(bytes + 2);
     if (hdr_len < IP4_MIN_LEN || total_len < hdr_len)
         return PACKET_MALFORMED;
     if (total_len > len)
@@ -80,7 +72,7 @@ static enum packet_verdict parse_ip4(uint8_t *bytes, size_t len, struct packet *
         return PACKET_NOT_TCP;
     if (packet_sum_fold(packet_sum(bytes, hdr_len, 0)) != 0xffff)
         return PACKET_CHECKSUM;
-    if (get16(bytes + 6) & 0x3fff) /* more fragments, or an offset */
+    if (get_be16(bytes + 6) & 0x3fff) /* more fragments, or an offset */
         return PACKET_FRAGMENT;
 
     p->v6 = false;
@@ -96,7 +88,7 @@ static enum packet_verdict parse_ip6(uint8_t *bytes, size_t len, struct packet *
     if (len < IP6_LEN)
         return PACKET_TRUNCATED;
 
-    size_t payload_len = get16(bytes + 4);
+    size_t payload_len = get_be16(bytes + 4);
     if (IP6_LEN + payload_len > len)
         return PACKET_TRUNCATED;
     if (bytes[6] == IPPROTO_FRAGMENT)
@@ -127,7 +119,7 @@ static bool tcp_sum_is_right(const struct packet *p)
 static bool addr_is_impossible(const struct addr *a)
 {
     if (addr_is_v4(a)) {
-        uint32_t ip = get32(a->in6.s6_addr + 12);
+        uint32_t ip = get_be32(a->in6.s6_addr + 12);
         return ip == 0 || ip >= 0xe0000000;
     }
     return IN6_IS_ADDR_UNSPECIFIED(&a->in6) || IN6_IS_ADDR_MULTICAST(&a->in6);
@@ -162,13 +154,13 @@ enum packet_verdict packet_parse(uint8_t *bytes, size_t len, bool csum_ok, struc
     if (!csum_ok && !tcp_sum_is_right(&p))
         return PACKET_CHECKSUM;
 
-    p.src_port = get16(p.tcp);
-    p.dst_port = get16(p.tcp + 2);
-    p.seq = get32(p.tcp + 4);
-    p.ack = get32(p.tcp + 8);
+    p.src_port = get_be16(p.tcp);
+    p.dst_port = get_be16(p.tcp + 2);
+    p.seq = get_be32(p.tcp + 4);
+    p.ack = get_be32(p.tcp + 8);
     p.flags = p.tcp[13] & 0x3f;
-    p.window = get16(p.tcp + 14);
-    p.urgent = get16(p.tcp + 18);
+    p.window = get_be16(p.tcp + 14);
+    p.urgent = get_be16(p.tcp + 18);
     p.options_len = hdr_len - TCP_MIN_LEN;
     p.data = p.tcp + hdr_len;
     p.data_len = tcp_len - hdr_len;

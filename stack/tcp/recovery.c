@@ -5,8 +5,9 @@
 
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
+#include "base/wire.h"
 #include "tcp/stack.h"
 
 #define INITIAL_WINDOW_SEGMENTS 10u /* RFC 6928 */
@@ -36,14 +37,6 @@ _Static_assert(((TF_SEG_OPTS_MSS | TF_SEG_OPTS_TS | TF_SEG_DATA_CHECKSUMMED |
                 (SEG_SACKED | SEG_RESENT)) == 0,
                "our marks must not collide with lwIP's");
 
-static uint64_t now_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
 static bool seq_before(uint32_t a, uint32_t b)
 {
     return (int32_t)(a - b) < 0;
@@ -72,7 +65,7 @@ static void start_epoch(struct recovery *r, uint32_t mss, uint64_t now)
 /* RFC 9438 4.2 to 4.5 */
 static void grow_cubic(struct recovery *r, uint32_t mss, uint32_t acked)
 {
-    uint64_t now = now_us();
+    uint64_t now = clock_us();
 
     if (!r->epoch_us)
         start_epoch(r, mss, now);
@@ -108,14 +101,14 @@ static void shrink(struct leg *leg)
     r->w_max = r->cwnd < r->w_max ? (uint32_t)(r->cwnd * (1 + CUBIC_BETA) / 2) : r->cwnd;
     r->ssthresh = LWIP_MAX((uint32_t)(r->cwnd * CUBIC_BETA), floor);
     r->epoch_us = 0;
-    r->loss_us = now_us();
+    r->loss_us = clock_us();
 }
 
 uint32_t recovery_segment_len(const struct leg *leg)
 {
     const struct recovery *r = &leg->recovery;
 
-    if (r->loss_us && now_us() - r->loss_us < LOSSLESS_US)
+    if (r->loss_us && clock_us() - r->loss_us < LOSSLESS_US)
         return 0;
     return r->cwnd / SEGMENTS_PER_WINDOW;
 }
@@ -140,14 +133,6 @@ static void mark_block(struct leg *leg, uint32_t left, uint32_t right)
         leg->recovery.high_sacked = right;
 }
 
-static uint32_t get32(const uint8_t *p)
-{
-    uint32_t v;
-
-    memcpy(&v, p, 4);
-    return lwip_ntohl(v);
-}
-
 static void read_sack(struct leg *leg, const uint8_t *opt, size_t len)
 {
     for (size_t i = 0; i < len;) {
@@ -161,7 +146,7 @@ static void read_sack(struct leg *leg, const uint8_t *opt, size_t len)
             return;
         if (opt[i] == TCPOPT_SACK) {
             for (size_t b = i + 2; b + 8 <= i + opt[i + 1]; b += 8)
-                mark_block(leg, get32(opt + b), get32(opt + b + 4));
+                mark_block(leg, get_be32(opt + b), get_be32(opt + b + 4));
         }
         i += opt[i + 1];
     }
@@ -326,7 +311,7 @@ static void end_sample(struct recovery *r, uint32_t una)
 {
     if (!r->sampling || seq_before(una, r->sample_seq))
         return;
-    uint32_t rtt = (uint32_t)(now_us() - r->sample_us);
+    uint32_t rtt = (uint32_t)(clock_us() - r->sample_us);
     r->srtt_us = r->srtt_us ? r->srtt_us - r->srtt_us / 8 + rtt / 8 : LWIP_MAX(rtt, 1);
     r->sampling = false;
 }
@@ -359,7 +344,7 @@ void recovery_on_output(struct leg *leg)
         return;
     r->sampling = true;
     r->sample_seq = leg->pcb->snd_lbb;
-    r->sample_us = now_us();
+    r->sample_us = clock_us();
 }
 
 void recovery_sort(struct leg *leg)

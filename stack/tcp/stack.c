@@ -6,8 +6,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "tcp/timewait.h"
 
 struct stack stack;
@@ -20,13 +20,10 @@ unsigned int stack_initial_seq(const void *local_ip, unsigned short local_port,
         struct addr local, remote;
         uint16_t local_port, remote_port;
     } id = {addr_from_lwip(local_ip), addr_from_lwip(remote_ip), local_port, remote_port};
-    struct timespec now;
 
     if (stack.isn_forced)
         return stack.isn;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    uint64_t us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-    return (uint32_t)siphash(&stack.cfg.isn_key, &id, sizeof(id)) + (uint32_t)(us / 4);
+    return (uint32_t)siphash(&stack.cfg.isn_key, &id, sizeof(id)) + (uint32_t)(clock_us() / 4);
 }
 
 static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "tcpcrypt/session.h"
-#include "tcpcrypt/wire.h"
+#include "base/wire.h"
 
 #define FLAGS_LEN  1
 #define URGENT_LEN SESSION_FRAME_URGENT_LEN

@@ -6,7 +6,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "tcpcrypt/wire.h"
+#include "base/wire.h"
 
 #define MAGIC_LEN  4
 #define CIPHER_LEN 2

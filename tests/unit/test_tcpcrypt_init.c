@@ -2,7 +2,7 @@
  * Init1 and Init2 on the wire, and the choice of the AEAD.
  */
 #include "tcpcrypt/init.h"
-#include "tcpcrypt/wire.h"
+#include "base/wire.h"
 #include "vectors.h"
 
 #include <string.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Big-endian integers on the wire.
  */
-#ifndef TCNS_TCPCRYPT_WIRE_H
-#define TCNS_TCPCRYPT_WIRE_H
+#ifndef TCNS_BASE_WIRE_H
+#define TCNS_BASE_WIRE_H
 
 #include <stdint.h>
 
