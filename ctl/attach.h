@@ -14,30 +14,53 @@
 #define ATTACH_OPTIONS                                                                             \
     {OPT_POLICY, "policy", "prefer|require|off",                                                   \
      "prefer: clear when the peer cannot encrypt (default);\n"                                     \
-     "require: refuse then; off: never negotiate"},                                                \
-        {OPT_BYPASS, "bypass", "PORT[,PORT...]|none",                                              \
+     "require: refuse then; off: never negotiate",                                                 \
+     "A connection is refused with a RST, in both directions"},                                    \
+        {OPT_BYPASS,                                                                               \
+         "bypass",                                                                                 \
+         "PORT[,PORT...]|none",                                                                    \
          "TCP ports left to the kernel, at either end (default: ports\n"                           \
          "that encrypt themselves); ranges as 6000-6010, and the word\n"                           \
-         "\"default\" in the list adds those"},                                                    \
-        {OPT_TEP, "tep", "NAME[,NAME...]",                                                         \
-         "key exchanges to offer, best first (default: all):\n" SUITES_TEP_NAMES},                 \
-        {OPT_AEAD, "aead", "NAME[,NAME...]",                                                       \
-         "ciphers to offer, best first (default: all):\n" SUITES_AEAD_NAMES},                      \
-        {OPT_NO_RESUME, "no-resume", NULL, "exchange keys afresh for every connection"},           \
+         "\"default\" in the list adds those",                                                     \
+         "A peer that sends from such a port reaches every service here in clear, under "          \
+         "\"require\" as well. The default: 22, 443, 465, 563, 636, 853, 989-990, 992-995, 3269, " \
+         "5061, 5223, 5349, 5671, 6514, 6697, 8883",                                               \
+         "none, default"},                                                                         \
+        {OPT_TEP,                                                                                  \
+         "tep",                                                                                    \
+         "NAME[,NAME...]",                                                                         \
+         "key exchanges to offer, best first (default: all):\n" SUITES_TEP_NAMES,                  \
+         "The host that answers the SYN chooses, by its own order",                                \
+         SUITES_TEP_NAMES},                                                                        \
+        {OPT_AEAD,                                                                                 \
+         "aead",                                                                                   \
+         "NAME[,NAME...]",                                                                         \
+         "ciphers to offer, best first (default: all):\n" SUITES_AEAD_NAMES,                       \
+         "The host that answers the SYN chooses, by its own order",                                \
+         SUITES_AEAD_NAMES},                                                                       \
+        {OPT_NO_RESUME, "no-resume", NULL, "exchange keys afresh for every connection",            \
+         "By default a connection to a host that was met before begins with keys that are "        \
+         "derived from the earlier ones, and sends data at once"},                                 \
         {OPT_KEEPALIVE, "keepalive", "SECONDS",                                                    \
          "have the peer of an idle connection prove, after so long,\n"                             \
-         "that it is there; end the connection when it does not"},                                 \
+         "that it is there; end the connection when it does not",                                  \
+         "The proof is new keys (RFC 8548 3.9), and the peer has as long again for it. 1 to "      \
+         "86400; by default this is not done"},                                                    \
         {OPT_REKEY_BYTES, "rekey-bytes", "N",                                                      \
          "new keys after so many bytes (default: what the ciphers\n"                               \
-         "allow)"},                                                                                \
+         "allow)",                                                                                 \
+         "Default, and maximum: 2^36"},                                                            \
         {OPT_APP_AWARE, "app-aware", "off|on|mandatory",                                           \
          "tell peers that applications here know of encryption (default:\n"                        \
-         "off); mandatory: clear when the peer's do not"},                                         \
+         "off); mandatory: clear when the peer's do not",                                          \
+         "See RFC 8547 4.3. What is clear for that is refused by the policy \"require\""},         \
         {OPT_FALLBACK_TIME, "fallback-time", "SECONDS",                                            \
          "how long a peer is opened without encryption after a SYN that\n"                         \
-         "asks for it was lost on the way (default: 600)"},                                        \
+         "asks for it was lost on the way (default: 600)",                                         \
+         "That is, after one with TCP-ENO was lost and one without it was answered. 1 to 86400"},  \
     {                                                                                              \
-        OPT_LOG, "log", "FILE", "append the daemon's log to FILE"                                  \
+        OPT_LOG, "log", "FILE", "append the daemon's log to FILE",                                 \
+            "Without it, and without --foreground, the log is discarded"                           \
     }
 
 /* Reads the value of one of these into opts; exits with a usage error when it is no

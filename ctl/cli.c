@@ -55,7 +55,9 @@ const struct cli_verb *cli_verb_find(const char *name)
 
 /* --- Help ------------------------------------------------------------------- */
 
-static bool is_letter(int id)
+const struct cli_option cli_help_option = {OPT_HELP, "help", NULL, "print this"};
+
+bool cli_is_letter(int id)
 {
     return id < 0x100;
 }
@@ -94,7 +96,7 @@ static void print_wrapped(const char *text)
 
 static void print_option(const struct cli_option *o)
 {
-    if (is_letter(o->id))
+    if (cli_is_letter(o->id))
         printf("  -%c, --%s", o->id, o->name);
     else
         printf("      --%s", o->name);
@@ -104,8 +106,6 @@ static void print_option(const struct cli_option *o)
 
 static void verb_help(const struct cli_verb *verb)
 {
-    static const struct cli_option help = {OPT_HELP, "help", NULL, "print this"};
-
     printf("usage: " PROGRAM " %s%s%s%s\n", verb->name, verb->options ? " [options]" : "",
            verb->operands ? " " : "", verb->operands ? verb->operands : "");
     printf("%s\n\n", verb->summary);
@@ -115,7 +115,7 @@ static void verb_help(const struct cli_verb *verb)
     }
     for (const struct cli_option *o = verb->options; o && o->id != OPT_END; o++)
         print_option(o);
-    print_option(&help);
+    print_option(&cli_help_option);
 }
 
 static void program_help(FILE *out)
@@ -142,7 +142,7 @@ static void add_option(struct getopt_tables *t, size_t i, const struct cli_optio
         .has_arg = o->arg ? required_argument : no_argument,
         .val = o->id,
     };
-    if (!is_letter(o->id))
+    if (!cli_is_letter(o->id))
         return;
     t->shorts[n++] = (char)o->id;
     if (o->arg)
@@ -153,14 +153,13 @@ static void add_option(struct getopt_tables *t, size_t i, const struct cli_optio
  * ":": we print the errors. */
 static void make_tables(const struct cli_verb *verb, struct getopt_tables *ret)
 {
-    static const struct cli_option help = {OPT_HELP, "help", NULL, NULL};
     size_t cnt = 0;
 
     *ret = (struct getopt_tables){.shorts = "+:"};
     for (const struct cli_option *o = verb->options; o && o->id != OPT_END; o++)
         if (cnt < OPTIONS_MAX_CNT)
             add_option(ret, cnt++, o);
-    add_option(ret, cnt, &help);
+    add_option(ret, cnt, &cli_help_option);
 }
 
 /* getopt has moved optind past a bad long option; a bad short one may stand
@@ -169,7 +168,7 @@ static void bad_option(const struct cli_verb *verb, char **argv, int c)
 {
     const char *what = c == ':' ? "needs an argument" : "is not an option of this verb";
 
-    if (optopt && is_letter(optopt))
+    if (optopt && cli_is_letter(optopt))
         cli_usage(verb, "-%c %s", optopt, what);
     cli_usage(verb, "%s %s", argv[optind - 1], what);
 }

@@ -7,6 +7,8 @@
 #ifndef TCNS_CTL_CLI_H
 #define TCNS_CTL_CLI_H
 
+#include <stdbool.h>
+
 #include "base/log.h"
 #include "ctl/policy.h"
 
@@ -49,6 +51,9 @@ struct cli_option {
     const char *name; /* long option, without dashes */
     const char *arg;  /* name of the argument in help; NULL: takes none */
     const char *help; /* one sentence, no final stop; '\n' starts a new line */
+    /* Only for what is made of the table by docs/cli-pages.py; both may be NULL. */
+    const char *more;   /* further sentences for the man page */
+    const char *values; /* for completion, ", " between; else they follow from arg */
 };
 
 struct cli_verb {
@@ -60,7 +65,11 @@ struct cli_verb {
     int (*main)(int argc, char **argv); /* argv[0] is the verb; Return: exit code */
 };
 
-extern const struct cli_verb cli_verbs[]; /* ends with name NULL */
+extern const struct cli_verb cli_verbs[];       /* ends with name NULL */
+extern const struct cli_option cli_help_option; /* every verb's, in no table */
+
+/* Return: whether the id is a letter, and the option a short one too. */
+bool cli_is_letter(int id);
 
 /* Return: the verb, NULL when there is none. */
 const struct cli_verb *cli_verb_find(const char *name);

@@ -7,17 +7,22 @@
 #include "ctl/exec.h"
 #include "ctl/verbs.h"
 
+#define NETNS_MORE                                                                                 \
+    "A path has a slash. A name wins over a process id. \"self\" is the namespace of the caller"
+
 #define NETNS_FORMS                                                                                \
     "namespace: a name of \"ip netns\", a path, a process id,\n"                                   \
     "or \"self\""
 
 static const struct cli_option up_options[] = {
-    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS},
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS, NETNS_MORE},
     {OPT_UPLINK, "uplink", "IF", "interface to the outside (default: that of the default route)"},
     ATTACH_OPTIONS,
-    {OPT_FOREGROUND, "foreground", NULL, "stay, and log to standard error"},
+    {OPT_FOREGROUND, "foreground", NULL, "stay, and log to standard error",
+     "SIGTERM and SIGINT detach"},
     {OPT_READY_FD, "ready-fd", "N", "write a newline to descriptor N when packets flow"},
-    {OPT_VERBOSE, "verbose", NULL, "log more; again for still more"},
+    {OPT_VERBOSE, "verbose", NULL, "log more; again for still more",
+     "Once: informational lines; twice: debugging lines too"},
     {OPT_END},
 };
 
@@ -28,19 +33,21 @@ static const struct cli_option exec_options[] = {
 };
 
 static const struct cli_option down_options[] = {
-    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS},
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS, NETNS_MORE},
     {OPT_END},
 };
 
 #define QUERY_OPTIONS                                                                              \
-    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self"},                     \
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self", NETNS_MORE},         \
     {                                                                                              \
         OPT_JSON, "json", NULL, "print one JSON object"                                            \
     }
 
 static const struct cli_option sessions_options[] = {
     QUERY_OPTIONS,
-    {OPT_ENDED, "ended", NULL, "list the last 256 connections that have ended, oldest first"},
+    {OPT_ENDED, "ended", NULL, "list the last 256 connections that have ended, oldest first",
+     "Since the worker started; each with the time, how it ended (see ENDS), and the error if "
+     "there was one"},
     {OPT_END},
 };
 
@@ -51,7 +58,7 @@ static const struct cli_option status_options[] = {
 
 static const struct cli_option cache_options[] = {
     QUERY_OPTIONS,
-    {OPT_FLUSH, "flush", NULL, "forget it all"},
+    {OPT_FLUSH, "flush", NULL, "forget it all", "It needs root, or the daemon's user"},
     {OPT_END},
 };
 

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Is what the documentation says of the tree still so? Prints TAP.
 
-usage: docs/check.py SOURCE-FOLDER PROGRAM
+usage: docs/check.py SOURCE-FOLDER PROGRAM MAN-PAGE
 
 How it works: the program's own --help, the X-lists in the headers and the
 .varlink file are asked for names; the man page and the Markdown files must have
@@ -16,15 +16,14 @@ import re
 import subprocess
 import sys
 
-TOP, PROGRAM = sys.argv[1:3]
-MAN = "docs/tcpcrypt-ns.1"
+TOP, PROGRAM, MAN = sys.argv[1:4]
 FOLDERS = ("ctl", "docs", "stack", "tests", "tunnel", "netns-scripts", "bench", ".ci")
 # Made by scripts, and checked there.
 OTHERS = ("docs/PERFORMANCE.md", "docs/rfc-map.md")
 
 
 def read(path):
-    with open(os.path.join(TOP, path), encoding="utf-8") as f:
+    with open(path if path == MAN else os.path.join(TOP, path), encoding="utf-8") as f:
         return f.read()
 
 
@@ -41,7 +40,7 @@ def help_of(*args):
 
 
 def program_verbs():
-    return re.findall(r"^  (\w+)", help_of(), re.M)
+    return re.findall(r"^  ([\w-]+)", help_of(), re.M)
 
 
 def program_options(verb):
@@ -90,7 +89,7 @@ def man_options(verb):
 def check_verbs():
     """man page: verbs and options are the program's"""
     verbs = program_verbs()
-    described = re.findall(r"^\.Ss (\w+)$", read(MAN), re.M)
+    described = re.findall(r"^\.Ss ([\w-]+)$", read(MAN), re.M)
     bad = [f"{MAN}: verb {v} is missing" for v in verbs if v not in described]
     bad += [f"{MAN}: there is no verb {v}" for v in described if v not in verbs]
     for verb in verbs:
@@ -122,7 +121,7 @@ def check_control():
     """CONTROL.md: methods, errors and counters are those of the interface"""
     text = read("docs/CONTROL.md")
     varlink = read("docs/org.tcpcrypt.Ns1.varlink")
-    names = re.findall(r"^(?:method|error) (\w+)", varlink, re.M)
+    names = re.findall(r"^(?:method|error) ([\w-]+)", varlink, re.M)
     names += x_list("tunnel/tunnel.h", "TUNNEL_COUNTER_LIST")
     return [f"docs/CONTROL.md: {n} is missing" for n in names if f"`{n}`" not in text]
 
@@ -205,7 +204,7 @@ def check_options():
     bad = []
     options = {verb: program_options(verb) for verb in program_verbs()}
     for page in pages():
-        for verb, rest in re.findall(r"tcpcrypt-ns (\w+)((?: [^\n`|;&)]*)?)", read(page)):
+        for verb, rest in re.findall(r"tcpcrypt-ns ([\w-]+)((?: [^\n`|;&)]*)?)", read(page)):
             if verb not in options:
                 continue
             rest = rest.split(" -- ")[0]
