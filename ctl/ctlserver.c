@@ -37,6 +37,7 @@ struct ctlserver_client {
     struct bytes in, out;
     bool oneway; /* the call being served wants no answer */
     bool parked; /* the call being served is answered by somebody else */
+    bool paused; /* the stream has nothing to say now */
     bool dead;   /* to be freed when the stack has unwound */
     ctlserver_produce_fn produce;
     void *state;
@@ -96,6 +97,7 @@ static void end_stream(struct ctlserver_client *c)
     c->produce = NULL;
     c->done = NULL;
     c->state = NULL;
+    c->paused = false;
 }
 
 static void client_free(struct ctlserver_client *c)
@@ -183,6 +185,17 @@ void ctlserver_stream(struct ctlserver_client *c, ctlserver_produce_fn produce, 
     c->done = done;
 }
 
+void ctlserver_pause(struct ctlserver_client *c)
+{
+    c->paused = true;
+}
+
+void ctlserver_resume(struct ctlserver_client *c)
+{
+    c->paused = false;
+    ev_io_start(c->server->loop, &c->writer);
+}
+
 int ctlserver_park(struct ctlserver_client *c)
 {
     c->parked = true;
@@ -261,7 +274,8 @@ static void flush(struct ctlserver_client *c)
 
 static bool has_work(const struct ctlserver_client *c)
 {
-    return !c->parked && bytes_waiting(&c->out) < OUTPUT_HIGH && (c->produce || find_call(c));
+    return !c->parked && !c->paused && bytes_waiting(&c->out) < OUTPUT_HIGH &&
+           (c->produce || find_call(c));
 }
 
 static void work(struct ctlserver_client *c)

@@ -46,6 +46,11 @@ void ctlserver_stream(struct ctlserver_client *c, ctlserver_produce_fn produce, 
                       void (*done)(void *state));
 void ctlserver_continue(struct ctlserver_client *c, json_t *params);
 
+/* A stream that has nothing to say yet: produce is not called from now on, until
+ * ctlserver_resume(), which does not call it itself. */
+void ctlserver_pause(struct ctlserver_client *c);
+void ctlserver_resume(struct ctlserver_client *c);
+
 /* Leaves the call open: somebody else answers it on the client's descriptor.
  * Return: that descriptor, borrowed. */
 int ctlserver_park(struct ctlserver_client *c);

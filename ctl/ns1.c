@@ -54,6 +54,12 @@ static void set_number(json_t *object, const char *key, uint64_t value)
     json_object_set_new(object, key, json_integer((json_int_t)value));
 }
 
+void ns1_invalid_parameter(struct ctlserver_client *c, const char *name)
+{
+    ctlserver_error(c, SERVICE_INTERFACE ".InvalidParameter",
+                    json_pack("{s:s}", "parameter", name));
+}
+
 /* --- org.varlink.service ---------------------------------------------------- */
 
 static void get_info(struct ctlserver_client *c)
@@ -73,8 +79,7 @@ static void get_description(struct ctlserver_client *c, const json_t *params)
     const char *name = json_string_value(json_object_get(params, "interface"));
 
     if (!name)
-        ctlserver_error(c, SERVICE_INTERFACE ".InvalidParameter",
-                        json_pack("{s:s}", "parameter", "interface"));
+        ns1_invalid_parameter(c, "interface");
     else if (strcmp(name, NS1_INTERFACE) == 0)
         ctlserver_reply(c, json_pack("{s:s}", "description", ns1_description));
     else if (strcmp(name, SERVICE_INTERFACE) == 0)
@@ -105,6 +110,7 @@ static void add_crypto(json_t *o, const struct session_info *info)
     json_object_set_new(o, "session_id", hex(info->id, SESSION_ID_LEN));
     set_number(o, "tx_generation", info->tx_generation);
     set_number(o, "rx_generation", info->rx_generation);
+    json_object_set_new(o, "peer_app_aware", json_boolean(info->peer_app_aware));
 }
 
 /* How it ended, when it has. */
@@ -117,7 +123,7 @@ static void add_end(json_t *o, const struct tunnel_session *s)
         json_object_set_new(o, "ended", json_real(s->ended_s));
 }
 
-static json_t *session_json(const struct tunnel_session *s)
+json_t *ns1_session_json(const struct tunnel_session *s)
 {
     char addr[ADDR_STR_LEN];
     json_t *o = json_object();
@@ -150,7 +156,7 @@ static bool send_session(const struct tunnel_session *s, void *arg)
 {
     struct listing *l = arg;
 
-    ctlserver_continue(l->client, json_pack("{s:o}", "session", session_json(s)));
+    ctlserver_continue(l->client, json_pack("{s:o}", "session", ns1_session_json(s)));
     return ++l->cnt < TURN_CNT;
 }
 
@@ -185,7 +191,8 @@ static bool produce_ended(struct ctlserver_client *c, void *state)
     struct history_copy *h = state;
 
     for (int i = 0; i < TURN_CNT && h->next < h->cnt; i++, h->next++)
-        ctlserver_continue(c, json_pack("{s:o}", "session", session_json(&h->sessions[h->next])));
+        ctlserver_continue(c,
+                           json_pack("{s:o}", "session", ns1_session_json(&h->sessions[h->next])));
     if (h->next < h->cnt)
         return true;
     ctlserver_reply(c, NULL);
@@ -222,8 +229,7 @@ static void list_sessions(struct ctlserver_client *c, const struct ns1 *n, const
     if (!more)
         ctlserver_error(c, SERVICE_INTERFACE ".ExpectedMore", NULL);
     else if (ended && !json_is_boolean(ended) && !json_is_null(ended))
-        ctlserver_error(c, SERVICE_INTERFACE ".InvalidParameter",
-                        json_pack("{s:s}", "parameter", "ended"));
+        ns1_invalid_parameter(c, "ended");
     else if (!(json_is_true(ended) ? list_ended(c, n->tunnel) : list_live(c, n->tunnel)))
         ctlserver_error(c, NS1_INTERFACE ".OutOfMemory", NULL);
 }
@@ -376,6 +382,8 @@ static bool call_ns1(struct ctlserver_client *c, const char *name, const json_t 
 {
     if (strcmp(name, "ListSessions") == 0)
         list_sessions(c, n, params, more);
+    else if (strcmp(name, "GetSession") == 0)
+        ns1_get_session(c, n, params);
     else if (strcmp(name, "GetStatus") == 0)
         get_status(c, n);
     else if (strcmp(name, "GetCache") == 0)

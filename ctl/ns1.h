@@ -12,6 +12,7 @@
 
 /* What the methods answer from; all borrowed. */
 struct ns1 {
+    struct ev_loop *loop;
     struct tunnel *tunnel;
     pid_t supervisor;
     const char *uplink;
@@ -26,6 +27,15 @@ struct ns1 {
 /* A ctlserver_call_fn; arg is a struct ns1. */
 void ns1_call(struct ctlserver_client *c, const char *method, const json_t *params, bool more,
               void *arg);
+
+/* A connection as the type Session has it. Return: the caller's. */
+json_t *ns1_session_json(const struct tunnel_session *s);
+
+/* An InvalidParameter error that names the parameter. */
+void ns1_invalid_parameter(struct ctlserver_client *c, const char *name);
+
+/* The method GetSession. */
+void ns1_get_session(struct ctlserver_client *c, const struct ns1 *n, const json_t *params);
 
 /* The answer to Down, as it goes over the wire, zero byte included. */
 #define NS1_DOWN_REPLY "{\"parameters\":{}}"

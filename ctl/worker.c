@@ -181,6 +181,7 @@ static void start_server(struct worker *w)
     const struct worker_args *a = w->args;
 
     w->ns1 = (struct ns1){
+        .loop = w->loop,
         .tunnel = w->tunnel,
         .supervisor = a->supervisor,
         .uplink = a->uplink,

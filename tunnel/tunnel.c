@@ -23,8 +23,8 @@
 #include "tunnel/uplink.h"
 
 #define BATCH_CNT           8 /* packets before flows are run: measured, see docs/PERFORMANCE.md */
-#define BURST_US         20u
-#define LARGE_PACKET_LEN 4096u
+#define BURST_US            20u
+#define LARGE_PACKET_LEN    4096u
 #define SWEEP_S             1.0
 #define NEXTHOP_TICK_SWEEPS 5
 #define MEMORY_DEFAULT_LEN  (256u << 20)
@@ -660,16 +660,22 @@ static void list_flow(struct flow *f, void *arg)
     list_session(arg, &s);
 }
 
-static void list_older(const struct older *o, struct list_call *call)
+static void describe_older(const struct older *o, struct tunnel_session *ret)
 {
-    struct tunnel_session s = {
+    *ret = (struct tunnel_session){
         .tuple = o->tuple,
         .state = o->end_ms ? TUNNEL_STATE_CLOSING : TUNNEL_STATE_CLEAR,
         .reason = TUNNEL_REASON_OLDER,
         .tx_bytes = o->bytes[SIDE_INNER],
         .rx_bytes = o->bytes[SIDE_OUTER],
     };
+}
 
+static void list_older(const struct older *o, struct list_call *call)
+{
+    struct tunnel_session s;
+
+    describe_older(o, &s);
     list_session(call, &s);
 }
 
@@ -684,6 +690,18 @@ bool tunnel_list_from(struct tunnel *t, struct tunnel_cursor *c, tunnel_session_
         for (struct older *o = t->older.buckets[c->bucket++]; o; o = o->chain)
             list_older(o, &call);
     return !c->is_older || c->bucket < OLDER_BUCKET_CNT;
+}
+
+bool tunnel_find(struct tunnel *t, const struct tuple *tuple, struct tunnel_session *ret)
+{
+    const struct flow *f = flow_find(&t->relay.flows, tuple);
+    const struct older *o = f ? NULL : older_find(&t->older, tuple);
+
+    if (f)
+        relay_describe(f, ret);
+    else if (o)
+        describe_older(o, ret);
+    return f || o;
 }
 
 void tunnel_list_ended(struct tunnel *t, tunnel_session_fn fn, void *arg)

@@ -145,6 +145,9 @@ struct tunnel_cursor {
  * Return: false at the end. */
 bool tunnel_list_from(struct tunnel *t, struct tunnel_cursor *c, tunnel_session_fn fn, void *arg);
 
+/* Return: whether there is a connection of that tuple, then *ret describes it. */
+bool tunnel_find(struct tunnel *t, const struct tuple *tuple, struct tunnel_session *ret);
+
 /* Calls fn, until it returns false, for connections that have ended, oldest first: the last
  * TUNNEL_ENDED_MAX_CNT. */
 #define TUNNEL_ENDED_MAX_CNT 256

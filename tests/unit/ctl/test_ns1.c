@@ -24,6 +24,8 @@
 struct tunnel {
     size_t session_cnt, ended_cnt;
     unsigned flushed;
+    enum tunnel_state found_state;
+    bool gone;
     struct tunnel_counters counters;
 };
 
@@ -99,6 +101,16 @@ void tunnel_list_fallback(const struct tunnel *t, tunnel_fallback_fn fn, void *a
     fn(&peer, 42, arg);
 }
 
+/* One connection, of the tuple that FOUND names. */
+bool tunnel_find(struct tunnel *t, const struct tuple *tuple, struct tunnel_session *ret)
+{
+    *ret = session_of(0);
+    ret->tuple.local_port = 1;
+    ret->tuple.peer_port = 65535;
+    ret->state = t->found_state;
+    return !t->gone && tuple_eq(tuple, &ret->tuple);
+}
+
 /* Not called; here so that the linker does not fetch the real tunnel. */
 int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
 {
@@ -144,7 +156,8 @@ static int set_up(void **state)
     assert_int_equal(listen(f->doors.path_fd, 8), 0);
     f->loop = ev_loop_new(EVFLAG_AUTO);
     daemon_options_init(&f->opts);
-    f->ns1 = (struct ns1){.tunnel = &f->tunnel, .opts = &f->opts, .uplink = "eth0"};
+    f->ns1 =
+        (struct ns1){.tunnel = &f->tunnel, .loop = f->loop, .opts = &f->opts, .uplink = "eth0"};
     f->server = ctlserver_new(f->loop, &f->doors, ns1_call, &f->ns1);
     f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     assert_int_equal(connect(f->fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
@@ -328,13 +341,145 @@ static void test_cache(void **state)
     json_decref(r);
 }
 
+/* --- GetSession --------------------------------------------------------------------- */
+
+#define GET   "{\"method\":\"org.tcpcrypt.Ns1.GetSession\",\"parameters\":"
+#define FOUND "\"local\":\"192.0.2.1\",\"local_port\":1,\"peer\":\"192.0.2.2\",\"peer_port\":65535"
+
+static const char *error_of(const json_t *reply)
+{
+    return json_string_value(json_object_get(reply, "error"));
+}
+
+static const char *state_of(const json_t *reply)
+{
+    const json_t *s = json_object_get(json_object_get(reply, "parameters"), "session");
+
+    return json_string_value(json_object_get(s, "state"));
+}
+
+static void test_get_session(void **state)
+{
+    struct fixture *f = *state;
+
+    f->tunnel.found_state = TUNNEL_STATE_ENCRYPTED;
+    json_t *r = ask(f, GET "{" FOUND "}}");
+    assert_string_equal(state_of(r), "encrypted");
+    json_decref(r);
+    r = ask(f, GET "{" FOUND ",\"wait\":null}}");
+    assert_string_equal(state_of(r), "encrypted");
+    json_decref(r);
+    r = ask(f, GET "{\"local\":\"::1\",\"local_port\":1,\"peer\":\"::ffff:192.0.2.2\","
+                   "\"peer_port\":65535,\"wait\":60000}}");
+    assert_string_equal(error_of(r), "org.tcpcrypt.Ns1.NoSession");
+    json_decref(r);
+}
+
+static void test_get_session_wrong(void **state)
+{
+    static const struct {
+        const char *call, *parameter;
+    } cases[] = {
+        {GET "null}", "local"},
+        {GET "{\"local\":7}}", "local"},
+        {GET "{\"local\":\"192.0.2\"}}", "local"},
+        {GET "{\"local\":\"[::1]\"}}", "local"},
+        {GET "{\"local\":\"::1\",\"local_port\":0}}", "local_port"},
+        {GET "{\"local\":\"::1\",\"local_port\":65536}}", "local_port"},
+        {GET "{\"local\":\"::1\",\"local_port\":-1}}", "local_port"},
+        {GET "{\"local\":\"::1\",\"local_port\":\"1\"}}", "local_port"},
+        {GET "{\"local\":\"::1\",\"local_port\":1}}", "peer"},
+        {GET "{\"local\":\"::1\",\"local_port\":1,\"peer\":\"::2\"}}", "peer_port"},
+        {GET "{" FOUND ",\"wait\":60001}}", "wait"},
+        {GET "{" FOUND ",\"wait\":-1}}", "wait"},
+        {GET "{" FOUND ",\"wait\":1.5}}", "wait"},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        json_t *r = ask(f, cases[i].call);
+        assert_string_equal(error_of(r), "org.varlink.service.InvalidParameter");
+        assert_string_equal(text_of(r, "parameter"), cases[i].parameter);
+        json_decref(r);
+    }
+}
+
+/* Return: whether there is no reply while the loop turns for a while. */
+static bool is_silent(struct fixture *f)
+{
+    for (int i = 0; i < 100; i++)
+        ev_run(f->loop, EVRUN_NOWAIT);
+    return recv(f->fd, f->data, 1, MSG_PEEK) < 0;
+}
+
+static void test_wait_until_negotiated(void **state)
+{
+    struct fixture *f = *state;
+
+    say(f, GET "{" FOUND ",\"wait\":50000}}");
+    assert_true(is_silent(f));
+    f->tunnel.found_state = TUNNEL_STATE_CLEAR;
+    json_t *r = hear(f);
+    assert_string_equal(state_of(r), "clear");
+    json_decref(r);
+    r = ask(f, GET "{" FOUND "}}"); /* the next call is served as ever */
+    assert_string_equal(state_of(r), "clear");
+    json_decref(r);
+}
+
+static void test_wait_ends(void **state)
+{
+    struct fixture *f = *state;
+
+    say(f, GET "{" FOUND ",\"wait\":50000}}");
+    assert_true(is_silent(f));
+    f->tunnel.gone = true;
+    json_t *r = hear(f);
+    assert_string_equal(error_of(r), "org.tcpcrypt.Ns1.NoSession");
+    json_decref(r);
+
+    f->tunnel.gone = false;
+    say(f, GET "{" FOUND ",\"wait\":30}}");
+    ev_tstamp start = ev_time();
+    ev_run(f->loop, EVRUN_ONCE); /* the call */
+    ev_run(f->loop, EVRUN_ONCE); /* the time */
+    assert_true(ev_time() - start >= 0.025 && ev_time() - start < 10);
+    r = hear(f);
+    assert_string_equal(state_of(r), "opening");
+    json_decref(r);
+}
+
+static void test_client_leaves_while_it_waits(void **state)
+{
+    struct fixture *f = *state;
+
+    say(f, GET "{" FOUND ",\"wait\":50000}}");
+    assert_true(is_silent(f));
+    shutdown(f->fd, SHUT_RDWR);
+    assert_int_equal(recv(f->fd, f->data, 1, 0), 0);
+    for (int i = 0; i < 10; i++)
+        ev_run(f->loop, EVRUN_NOWAIT);
+    assert_int_equal(ev_pending_count(f->loop), 0);
+    assert_false(ev_run(f->loop, EVRUN_NOWAIT) == 0); /* the listener is still there */
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_list_many),   TEST(test_list_none), TEST(test_list_ended), TEST(test_fields),
-        TEST(test_wrong_calls), TEST(test_status),    TEST(test_cache),
+        TEST(test_list_many),
+        TEST(test_list_none),
+        TEST(test_list_ended),
+        TEST(test_fields),
+        TEST(test_wrong_calls),
+        TEST(test_status),
+        TEST(test_cache),
+        TEST(test_get_session),
+        TEST(test_get_session_wrong),
+        TEST(test_wait_until_negotiated),
+        TEST(test_wait_ends),
+        TEST(test_client_leaves_while_it_waits),
     };
 
     return cmocka_run_group_tests_name("ctl/ns1", tests, NULL, NULL);
