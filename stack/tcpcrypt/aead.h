@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * One direction's AEAD (RFC 8548 6) with the nonce and key handling of RFC 8548
- * 3.6. One libcrypto context lives as long as the direction; a frame costs no
- * allocation. Frames are worked on piece by piece:
+ * 3.6. One context of a crypto library lives as long as the direction; a frame costs
+ * no allocation. Frames are worked on piece by piece:
  * begin, update as often as needed, then seal_tag or open_tag.
  */
 #ifndef TCNS_TCPCRYPT_AEAD_H
 #define TCNS_TCPCRYPT_AEAD_H
 
-#include <openssl/evp.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,10 +16,12 @@
 #define AEAD_TAG_LEN   16
 #define AEAD_NONCE_LEN 12 /* ae_nonce_len of all three, RFC 8548 6 table 3 */
 
+struct aead_ops;
+
 struct aead {
-    EVP_CIPHER_CTX *ctx;
+    const struct aead_ops *ops; /* of the library that does it */
+    void *ctx;                  /* the library's */
     uint16_t id;
-    bool seals;                 /* encrypts; otherwise decrypts */
     uint8_t nr[AEAD_NONCE_LEN]; /* nonce randomizer, RFC 8548 3.6 */
 };
 
@@ -29,7 +30,8 @@ size_t aead_key_len(uint16_t id);
 /* Return: the name in RFC 8548 7 table 5; NULL when the identifier is unknown. */
 const char *aead_name(uint16_t id);
 
-/* id must be known. No key yet: aead_set_key() comes first. */
+/* id must be known; seals: encrypts, otherwise it decrypts. No key yet: aead_set_key()
+ * comes first. */
 enum tcns_err aead_init(struct aead *a, uint16_t id, bool seals) MUST_CHECK;
 /* Wipes the keys. A zeroed object is fine. */
 void aead_done(struct aead *a);

@@ -7,8 +7,8 @@
 #include <sodium.h>
 #include <string.h>
 
-#include "tcpcrypt/session.h"
 #include "base/wire.h"
+#include "tcpcrypt/session.h"
 
 #define FLAGS_LEN  1
 #define URGENT_LEN SESSION_FRAME_URGENT_LEN
