@@ -79,7 +79,7 @@ bool attach_read_option(const struct cli_verb *verb, int id, struct daemon_optio
         read_aeads(verb, optarg, &opts->session);
         return true;
     case OPT_NO_RESUME:
-        opts->session.no_resume = true;
+        opts->session.no_resume = opts->session.no_cache = true;
         return true;
     case OPT_KEEPALIVE:
         opts->keepalive_s = read_seconds(verb, "keep-alive time");

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 #include "base/log.h"
-#include "ctl/policy.h"
+#include "tunnel/policy.h"
 
 /* Exit codes of all verbs but exec, which has its own. */
 enum exit_code {

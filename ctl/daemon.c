@@ -36,6 +36,18 @@ void daemon_options_init(struct daemon_options *opts)
     bypass_default(&opts->bypass);
 }
 
+struct policy_config daemon_policy(const struct daemon_options *opts)
+{
+    return (struct policy_config){
+        .policy = opts->policy,
+        .session = &opts->session,
+        .keepalive_s = opts->keepalive_s,
+        .settings = opts->settings,
+        .rules = opts->rules,
+        .rule_cnt = opts->rule_cnt,
+    };
+}
+
 /* --- In the child ----------------------------------------------------------- */
 
 /* The caller's handlers and mask are for the caller's work. */

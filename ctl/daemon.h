@@ -20,21 +20,27 @@ struct daemon_options {
     int netns_fd;       /* borrowed; the container's namespace; -1: the calling one */
     const char *uplink; /* borrowed; interface name; NULL: that of the default route */
     enum tunnel_policy policy;
-    struct bypass bypass;          /* see bypass_default() */
-    struct session_config session; /* the cache is the worker's; no_resume: it has none */
-    unsigned keepalive_s;          /* see struct tunnel_config; 0: none */
-    unsigned fallback_s;           /* likewise */
-    enum log_level log_level;      /* of supervisor and worker */
-    const char *log_path;          /* borrowed; appended to; NULL: /dev/null, or see keep_stderr */
-    bool keep_stderr;              /* log to the caller's standard error when log_path is NULL */
-    bool end_with_caller; /* the supervisor gets SIGTERM, and takes everything away, when the
-                             thread that called daemon_start() ends, however it ends */
+    struct bypass bypass;            /* see bypass_default() */
+    struct session_config session;   /* the cache is the tunnel's */
+    unsigned keepalive_s;            /* see struct tunnel_config; 0: none */
+    unsigned fallback_s;             /* likewise */
+    struct policy_settings settings; /* of single roles; see struct policy_config */
+    const struct policy_rule *rules; /* borrowed */
+    size_t rule_cnt;
+    enum log_level log_level; /* of supervisor and worker */
+    const char *log_path;     /* borrowed; appended to; NULL: /dev/null, or see keep_stderr */
+    bool keep_stderr;         /* log to the caller's standard error when log_path is NULL */
+    bool end_with_caller;     /* the supervisor gets SIGTERM, and takes everything away, when the
+                                 thread that called daemon_start() ends, however it ends */
 };
 
 /* PREFER, default bypass, session_config_default, DAEMON_FALLBACK_S, LOG_LEVEL_WARN,
  * netns_fd -1, the rest zero. */
 #define DAEMON_FALLBACK_S 600
 void daemon_options_init(struct daemon_options *opts);
+
+/* Return: the policy in opts, which is borrowed. */
+struct policy_config daemon_policy(const struct daemon_options *opts);
 
 #define DAEMON_ERROR_LEN 400
 

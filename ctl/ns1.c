@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "ctl/attach.h"
-#include "ctl/policy.h"
 #include "ctl/suites.h"
 #include "tunnel/tunnel.h"
 
@@ -135,6 +134,9 @@ json_t *ns1_session_json(const struct tunnel_session *s)
     set_text(o, "dir", s->inbound ? "in" : "out");
     set_text(o, "state", tunnel_state_name(s->state));
     set_text(o, "reason", tunnel_reason_name(s->reason));
+    set_number(o, "rule", s->rule);
+    if (s->rule_name[0])
+        set_text(o, "rule_name", s->rule_name);
     if (s->info.has_id)
         add_crypto(o, &s->info);
     set_number(o, "tx_bytes", s->tx_bytes);

@@ -24,7 +24,6 @@
 #include "ctl/netcfg.h"
 #include "ctl/netns.h"
 #include "ctl/ns1.h"
-#include "ctl/policy.h"
 #include "ctl/worker.h"
 
 #define START_MS       10000 /* a first worker that is not ready by then has failed */

@@ -183,6 +183,7 @@ void flow_reap(struct flow_table *t, struct flow *f)
 {
     assert(f->phase == FLOW_DEAD);
     session_free(f->session);
+    policy_unref(f->policy); /* after the session, which borrows from it */
     buf_unref(f->syn);
     t->cnt--;
     free(f);

@@ -18,6 +18,7 @@
 #include "base/siphash.h"
 #include "tcp/leg.h"
 #include "tcpcrypt/session.h"
+#include "tunnel/policy.h"
 #include "tunnel/tunnel.h"
 
 enum flow_phase { FLOW_CONNECTING, FLOW_RELAYING, FLOW_DEAD };
@@ -29,9 +30,11 @@ struct flow {
     struct tuple tuple;
     struct leg legs[SIDE_CNT];
     struct session *session; /* NULL: plain TCP */
+    struct policy *policy;   /* a reference: what held when it was opened */
     struct buf *syn;         /* the SYN that opened it: (off, len) is an IP packet */
     enum flow_phase phase;
     enum tunnel_reason reason; /* why it is encrypted or clear */
+    unsigned rule;             /* of policy; 0: its default */
     bool inbound;              /* the peer opened it */
     bool crossing;             /* both opened it at once: the SYNs settled ENO */
     bool queued;

@@ -108,9 +108,20 @@ static void settle(struct relay *r, struct flow *f)
     f->session = NULL;
 }
 
-static bool must_refuse_clear(const struct relay *r, const struct flow *f)
+/* What holds for this connection: the one place that says so. */
+static struct policy_verdict verdict_of(const struct flow *f)
 {
-    return r->policy == TUNNEL_POLICY_REQUIRE && !f->session;
+    return policy_verdict(f->policy, f->rule, f->inbound ? SESSION_ROLE_B : SESSION_ROLE_A);
+}
+
+static bool is_required(const struct flow *f)
+{
+    return verdict_of(f).policy == TUNNEL_POLICY_REQUIRE;
+}
+
+static bool must_refuse_clear(const struct flow *f)
+{
+    return !f->session && is_required(f);
 }
 
 static bool set_option(struct leg_option *opt, const uint8_t *bytes, size_t len)
@@ -163,19 +174,29 @@ static bool start_inbound(struct flow *f, const struct packet *syn)
     return set_option(&f->legs[SIDE_OUTER].syn_option, bytes, len);
 }
 
+void relay_set_policy(struct relay *r, struct policy *policy)
+{
+    policy_unref(r->policy);
+    r->policy = policy;
+    policy_set_cache(policy, r->cache);
+}
+
 /* With or without tcpcrypt? Return: false when out of memory. */
 static bool choose_session(struct relay *r, struct flow *f, uint64_t now_ms)
 {
-    if (r->policy == TUNNEL_POLICY_OFF) {
-        f->reason = TUNNEL_REASON_OFF;
+    struct policy_verdict v = verdict_of(f);
+
+    r->has_keepalive |= v.keepalive_s > 0;
+    if (v.policy == TUNNEL_POLICY_OFF) {
+        f->reason = v.rule ? TUNNEL_REASON_RULE_OFF : TUNNEL_REASON_OFF;
         return true;
     }
-    if (!f->inbound && r->policy != TUNNEL_POLICY_REQUIRE &&
+    if (!f->inbound && v.policy != TUNNEL_POLICY_REQUIRE &&
         fallback_has(&r->fallback, &f->tuple.peer, now_ms)) {
         f->reason = TUNNEL_REASON_FALLBACK_CACHE;
         return true;
     }
-    f->session = session_new(&r->session);
+    f->session = session_new(v.session);
     return f->session != NULL;
 }
 
@@ -193,7 +214,7 @@ static void open_inbound(struct relay *r, struct flow *f, const struct packet *s
     }
     if (f->legs[SIDE_OUTER].syn_option.len == 0) {
         settle(r, f); /* nothing that the ACK could bring would enable it */
-        if (must_refuse_clear(r, f)) {
+        if (must_refuse_clear(f)) {
             refuse_clear(r, f);
             return;
         }
@@ -213,6 +234,8 @@ void relay_open(struct relay *r, const struct tuple *tuple, enum side side, stru
         return;
     }
     r->counters.flows_opened++;
+    f->policy = policy_ref(r->policy);
+    f->rule = policy_find(f->policy, tuple, f->inbound);
     if (!choose_session(r, f, now_ms))
         end_with(r, f, TUNNEL_END_ERROR, TCNS_ERR_NO_MEMORY);
     else if (f->inbound)
@@ -223,9 +246,9 @@ void relay_open(struct relay *r, const struct tuple *tuple, enum side side, stru
 
 /* RFC 8547 4.6: the active opener may drop the option from a retransmitted SYN, to
  * get past middleboxes that drop SYNs with it. */
-static void give_up_eno(struct relay *r, struct flow *f)
+static void give_up_eno(struct flow *f)
 {
-    if (f->inbound || !f->session || r->policy == TUNNEL_POLICY_REQUIRE)
+    if (f->inbound || !f->session || is_required(f))
         return;
     f->legs[SIDE_OUTER].syn_option.len = 0;
     f->reason = TUNNEL_REASON_ENO_DROPPED;
@@ -263,7 +286,7 @@ void relay_on_opener(struct relay *r, struct flow *f, const struct packet *packe
     }
     if (packet->flags & PACKET_SYN) {
         flow_touch(&r->flows, f, now_ms);
-        give_up_eno(r, f);
+        give_up_eno(f);
         relay_on_syn_again(f, packet);
         leg_retransmit_syn(answerer_leg(f));
     }
@@ -337,7 +360,7 @@ static void run_connecting(struct relay *r, struct flow *f)
         settle(r, f);
         if (f->reason == TUNNEL_REASON_ENO_DROPPED)
             fallback_add(&r->fallback, &f->tuple.peer, f->touched_ms, r->fallback_ms);
-        if (must_refuse_clear(r, f)) {
+        if (must_refuse_clear(f)) {
             refuse_clear(r, f);
             return;
         }
@@ -366,7 +389,7 @@ static void run_relaying(struct relay *r, struct flow *f)
     }
     if (ev[SIDE_OUTER] & LEG_EV_ESTABLISHED && f->inbound && f->session) {
         settle(r, f);
-        if (must_refuse_clear(r, f)) {
+        if (must_refuse_clear(f)) {
             refuse_clear(r, f);
             return;
         }
@@ -409,6 +432,9 @@ static bool keep_alive(struct flow *f, void *arg)
 
     if (f->phase != FLOW_RELAYING || !f->session || !session_is_open(f->session))
         return true;
+    unsigned keepalive_s = verdict_of(f).keepalive_s;
+    if (!keepalive_s)
+        return true;
     session_get_info(f->session, &info);
     if (bytes != f->active_bytes) {
         f->active_bytes = bytes;
@@ -416,13 +442,13 @@ static bool keep_alive(struct flow *f, void *arg)
         return true;
     }
     f->idle_s++;
-    if (f->idle_s == r->keepalive_s) {
+    if (f->idle_s == keepalive_s) {
         f->probed_generation = info.rx_generation;
         if (session_rekey(f->session) == TCNS_OK)
             flow_queue(&r->flows, f); /* pump() sends what rekeying put out */
-    } else if (f->idle_s > r->keepalive_s && info.rx_generation != f->probed_generation) {
+    } else if (f->idle_s > keepalive_s && info.rx_generation != f->probed_generation) {
         f->idle_s = 0; /* it answered */
-    } else if (f->idle_s >= 2 * r->keepalive_s) {
+    } else if (f->idle_s >= 2 * keepalive_s) {
         end_flow(r, f, TUNNEL_END_TIMEOUT);
     }
     return true;
@@ -432,10 +458,10 @@ void relay_tick(struct relay *r, uint64_t now_ms)
 {
     struct flow *f;
 
-    if (r->keepalive_s)
+    if (r->has_keepalive)
         flow_each(&r->flows, keep_alive, r);
-    if (r->session.cache)
-        resume_cache_tick(r->session.cache, now_ms);
+    if (r->cache)
+        resume_cache_tick(r->cache, now_ms);
     while ((f = r->flows.connecting_old) && now_ms - f->touched_ms > OPENER_SILENT_MAX_MS)
         end_flow(r, f, TUNNEL_END_TIMEOUT);
     relay_run(r);
@@ -479,7 +505,10 @@ void relay_describe(const struct flow *f, struct tunnel_session *ret)
         .tx_bytes = f->bytes_in[SIDE_INNER],
         .rx_bytes = f->bytes_in[SIDE_OUTER],
         .started_s = f->started_s,
+        .rule = f->rule,
     };
+    if (f->rule)
+        strcpy(ret->rule_name, verdict_of(f).name);
     if (f->session)
         session_get_info(f->session, &ret->info);
 }

@@ -19,14 +19,17 @@
 
 struct relay {
     struct flow_table flows;
-    struct session_config session;
-    enum tunnel_policy policy;
-    unsigned keepalive_s; /* 0: none */
-    uint64_t fallback_ms; /* how long a peer stays in the fallback table */
+    struct policy *policy;      /* of new connections */
+    struct resume_cache *cache; /* may be NULL */
+    bool has_keepalive;         /* a rule asks for it, or did */
+    uint64_t fallback_ms;       /* how long a peer stays in the fallback table */
     struct fallback_table fallback;
     struct tunnel_counters counters;
     struct history history;
 };
+
+/* Takes the policy, for connections that are opened from now on. */
+void relay_set_policy(struct relay *r, struct policy *policy);
 
 /* A SYN without a flow; takes buf, in which packet lies. */
 void relay_open(struct relay *r, const struct tuple *tuple, enum side side, struct buf *buf,

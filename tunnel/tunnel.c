@@ -543,18 +543,22 @@ static int start_stack(struct tunnel *t)
     return stack_init(&cfg);
 }
 
-static void configure_relay(struct tunnel *t)
+static int configure_relay(struct tunnel *t)
 {
     const struct tunnel_config *cfg = &t->cfg;
 
-    t->relay.policy = cfg->policy;
-    t->relay.keepalive_s = cfg->keepalive_s;
     t->relay.fallback_ms = (cfg->fallback_s ? cfg->fallback_s : FALLBACK_DEFAULT_S) * 1000ull;
-    t->relay.session = cfg->session ? *cfg->session : session_config_default;
     /* Without memory for it connections are merely not resumed. */
-    t->relay.session.cache = cfg->resume_max_cnt ? resume_cache_new(cfg->resume_max_cnt) : NULL;
-    if (t->relay.session.cache)
-        resume_cache_tick(t->relay.session.cache, clock_coarse_ms());
+    t->relay.cache = cfg->resume_max_cnt ? resume_cache_new(cfg->resume_max_cnt) : NULL;
+    if (t->relay.cache)
+        resume_cache_tick(t->relay.cache, clock_coarse_ms());
+    return tunnel_set_policy(t, &cfg->policy);
+}
+
+static void forget_policy(struct tunnel *t)
+{
+    policy_unref(t->relay.policy);
+    resume_cache_free(t->relay.cache);
 }
 
 int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
@@ -572,7 +576,9 @@ int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
         t->cfg.memory_max_len = MEMORY_DEFAULT_LEN;
     if (!t->cfg.flow_max_cnt)
         t->cfg.flow_max_cnt = FLOW_DEFAULT_CNT;
-    configure_relay(t);
+    err = configure_relay(t);
+    if (err < 0)
+        goto fail_table;
 
     randombytes_buf(&key, sizeof(key));
     err = flow_table_init(&t->relay.flows, &key, t->cfg.flow_max_cnt);
@@ -594,7 +600,7 @@ fail_stack:
 fail_uplink:
     flow_table_done(&t->relay.flows);
 fail_table:
-    resume_cache_free(t->relay.session.cache);
+    forget_policy(t);
     free(t);
     return err;
 }
@@ -610,9 +616,24 @@ void tunnel_free(struct tunnel *t)
     uplink_close(&t->uplink);
     older_done(&t->older);
     flow_table_done(&t->relay.flows);
-    resume_cache_free(t->relay.session.cache);
+    forget_policy(t);
     free(t);
     the_tunnel = NULL;
+}
+
+int tunnel_set_policy(struct tunnel *t, const struct policy_config *cfg)
+{
+    struct policy *policy;
+    int err = policy_new(cfg, &policy);
+
+    if (err == 0)
+        relay_set_policy(&t->relay, policy);
+    return err;
+}
+
+const struct policy *tunnel_policy(const struct tunnel *t)
+{
+    return t->relay.policy;
 }
 
 int tunnel_pass(struct tunnel *t, const struct tuple *tuple)
@@ -624,14 +645,14 @@ int tunnel_pass(struct tunnel *t, const struct tuple *tuple)
 
 void tunnel_flush(struct tunnel *t)
 {
-    if (t->relay.session.cache)
-        resume_cache_clear(t->relay.session.cache);
+    if (t->relay.cache)
+        resume_cache_clear(t->relay.cache);
     fallback_clear(&t->relay.fallback);
 }
 
 size_t tunnel_resume_cnt(const struct tunnel *t)
 {
-    return t->relay.session.cache ? resume_cache_cnt(t->relay.session.cache) : 0;
+    return t->relay.cache ? resume_cache_cnt(t->relay.cache) : 0;
 }
 
 void tunnel_list_fallback(const struct tunnel *t, tunnel_fallback_fn fn, void *arg)

@@ -11,17 +11,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "tcpcrypt/session.h"
 #include "base/tuple.h"
+#include "tcpcrypt/session.h"
+#include "tunnel/policy.h"
 
 struct ev_loop;
 struct tunnel;
-
-enum tunnel_policy { TUNNEL_POLICY_PREFER, TUNNEL_POLICY_REQUIRE, TUNNEL_POLICY_OFF };
-
-struct port_range {
-    uint16_t first, last; /* host byte order, both included, first <= last */
-};
 
 struct tunnel_config {
     struct ev_loop *loop; /* borrowed; watchers are removed by tunnel_free() */
@@ -29,20 +24,18 @@ struct tunnel_config {
                              of 10 bytes, offloads CSUM|TSO4|TSO6 set */
     int tun_ifindex;
     int uplink_ifindex;
-    enum tunnel_policy policy;
+    struct policy_config policy;     /* copied; the cache is the tunnel's own. keepalive_s: idle
+                                        encrypted connections prove that the peer is alive by
+                                        rekeying (RFC 8548 3.9) after so long, and end when it
+                                        does not answer within as long again */
     const struct port_range *bypass; /* borrowed; ports, local or peer, whose TCP is the
                                         kernel's own */
     size_t bypass_cnt;
-    const struct session_config *session; /* borrowed; TEPs, AEADs and the a bit, the cache is
-                                             the tunnel's own; NULL: session_config_default */
-    size_t memory_max_len;                /* bytes in all queues together; 0: 256 MiB */
-    size_t flow_max_cnt;                  /* connections; 0: 100,000 */
-    size_t resume_max_cnt;                /* peers whose next connection may resume; 0: none */
-    unsigned keepalive_s; /* idle encrypted connections prove that the peer is alive by
-                             rekeying (RFC 8548 3.9) after so long, and end when it does not
-                             answer within as long again; 0: never */
-    unsigned fallback_s;  /* how long a peer gets no ENO option after one SYN with it was lost;
-                             0: 600 */
+    size_t memory_max_len; /* bytes in all queues together; 0: 256 MiB */
+    size_t flow_max_cnt;   /* connections; 0: 100,000 */
+    size_t resume_max_cnt; /* peers whose next connection may resume; 0: none */
+    unsigned fallback_s;   /* how long a peer gets no ENO option after one SYN with it was
+                              lost; 0: 600 */
 };
 
 /* Opens the uplink's packet socket and starts to move packets.
@@ -51,6 +44,13 @@ int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret);
 
 /* Resets every connection at both ends, sends what that takes, frees everything. */
 void tunnel_free(struct tunnel *t);
+
+/* Connections that are opened from now on follow that policy, see tunnel_config; those that
+ * exist go on as they are. Return: 0; -E2BIG, -ENOMEM, and nothing has changed. */
+int tunnel_set_policy(struct tunnel *t, const struct policy_config *cfg);
+
+/* The policy of new connections; borrowed until the next tunnel_set_policy(). */
+const struct policy *tunnel_policy(const struct tunnel *t);
 
 /* A connection that is older than the tunnel: its packets pass untouched, in
  * both directions, until it ends. Return: 0; -ENOSPC at flow_max_cnt. */
@@ -69,6 +69,7 @@ void tunnel_list_fallback(const struct tunnel *t, tunnel_fallback_fn fn, void *a
 
 /* Why a connection is clear, beyond what SESSION_REASON_LIST says. */
 #define TUNNEL_REASON_LIST(X)                                                                      \
+    X(RULE_OFF)        /* a rule of the policy says off */                                         \
     X(OLDER)           /* existed before tcpcrypt-ns was attached */                               \
     X(REQUIRE_REFUSED) /* encryption is required and was not negotiated; refused */                \
     X(ENO_DROPPED)     /* SYNs with ENO got no answer, the one without it did */                   \
@@ -118,13 +119,15 @@ struct tunnel_session {
     bool inbound; /* the peer opened it */
     enum tunnel_state state;
     enum tunnel_reason reason;
-    enum tunnel_end end;      /* LIVE, or with tunnel_list_ended() how it ended */
-    enum tcns_err error;      /* with end ERROR: what was wrong */
-    struct session_info info; /* role, tep, aead and id are valid when state is ENCRYPTED */
-    uint64_t tx_bytes;        /* application bytes from the container to the peer */
-    uint64_t rx_bytes;        /* application bytes from the peer to the container */
-    double started_s;         /* seconds since the epoch */
-    double ended_s;           /* likewise; 0 while it lives */
+    enum tunnel_end end;             /* LIVE, or with tunnel_list_ended() how it ended */
+    enum tcns_err error;             /* with end ERROR: what was wrong */
+    struct session_info info;        /* role, tep, aead and id are valid when state is ENCRYPTED */
+    uint64_t tx_bytes;               /* application bytes from the container to the peer */
+    uint64_t rx_bytes;               /* application bytes from the peer to the container */
+    double started_s;                /* seconds since the epoch */
+    double ended_s;                  /* likewise; 0 while it lives */
+    unsigned rule;                   /* of the policy that it was opened under; 0: its default */
+    char rule_name[POLICY_NAME_LEN]; /* "" when it has none */
 };
 
 /* Return: "opening", "encrypted", "clear", "closing". */

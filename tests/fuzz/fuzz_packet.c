@@ -423,9 +423,16 @@ static void start(uint8_t policy)
     now_ms = 1000;
     blocked[SIDE_INNER] = blocked[SIDE_OUTER] = false;
     memset(&relay, 0, sizeof(relay));
-    relay.session = session_config_default;
-    relay.session.random = fuzz_random;
-    relay.policy = policy % 3 == 0 ? TUNNEL_POLICY_OFF : (enum tunnel_policy)(policy % 3 - 1);
+    struct session_config session = session_config_default;
+    struct policy_config rules = {
+        .policy = policy % 3 == 0 ? TUNNEL_POLICY_OFF : (enum tunnel_policy)(policy % 3 - 1),
+        .session = &session,
+    };
+    struct policy *made;
+
+    session.random = fuzz_random;
+    FUZZ_CHECK(policy_new(&rules, &made) == 0);
+    relay_set_policy(&relay, made);
     FUZZ_CHECK(flow_table_init(&relay.flows, &(struct siphash_key){3, 4}, 64) == 0);
     FUZZ_CHECK(stack_init(&cfg) == 0);
     stack_set_time(now_ms);
@@ -443,6 +450,7 @@ static void stop(void)
     FUZZ_CHECK(!stack_needs_tick());
     stack_done();
     flow_table_done(&relay.flows);
+    policy_unref(relay.policy);
     FUZZ_CHECK(buf_total() == 0);
 }
 

@@ -84,6 +84,19 @@ static void new_connection(void)
     far.err = TCNS_OK;
 }
 
+static void use_policy(const struct policy_config *cfg)
+{
+    struct policy *policy;
+
+    assert_int_equal(policy_new(cfg, &policy), 0);
+    relay_set_policy(&relay, policy);
+}
+
+static void set_policy(enum tunnel_policy policy)
+{
+    use_policy(&(struct policy_config){.policy = policy});
+}
+
 static int set_up(void **state)
 {
     wire_set_up(state);
@@ -91,7 +104,7 @@ static int set_up(void **state)
     wire.on_established = on_established;
     wire.on_crossing_syn = on_crossing_syn;
     memset(&relay, 0, sizeof(relay));
-    relay.session = session_config_default;
+    set_policy(TUNNEL_POLICY_PREFER);
     relay.fallback_ms = 600000;
     in_one_turn = false;
     memset(&far, 0, sizeof(far));
@@ -106,6 +119,7 @@ static int tear_down(void **state)
     relay_abort_all(&relay);
     assert_int_equal(relay.flows.cnt, 0);
     flow_table_done(&relay.flows);
+    policy_unref(relay.policy);
     session_free(far.session);
     far.session = NULL;
     peer_done(&app);
@@ -625,7 +639,7 @@ static void test_inbound_eno_stripped(void **state)
 
 static void test_policy_off(void **state)
 {
-    relay.policy = TUNNEL_POLICY_OFF;
+    set_policy(TUNNEL_POLICY_OFF);
     app_sends_syn();
     assert_false(has_eno(&wire.first[SIDE_OUTER]->p));
     no_tcpcrypt_far();
@@ -638,7 +652,7 @@ static void test_policy_off(void **state)
 
 static void test_require_outbound(void **state)
 {
-    relay.policy = TUNNEL_POLICY_REQUIRE;
+    set_policy(TUNNEL_POLICY_REQUIRE);
     no_tcpcrypt_far();
     app_sends_syn();
     net_answers();
@@ -651,7 +665,7 @@ static void test_require_outbound(void **state)
 
 static void test_require_inbound(void **state)
 {
-    relay.policy = TUNNEL_POLICY_REQUIRE;
+    set_policy(TUNNEL_POLICY_REQUIRE);
     no_tcpcrypt_far();
     net_sends_syn();
     expect_rst(&net);
@@ -661,7 +675,7 @@ static void test_require_inbound(void **state)
 
 static void test_require_inbound_eno_stripped(void **state)
 {
-    relay.policy = TUNNEL_POLICY_REQUIRE;
+    set_policy(TUNNEL_POLICY_REQUIRE);
     net_sends_syn();
     app_answers();
     net_completes(true);
@@ -672,10 +686,80 @@ static void test_require_inbound_eno_stripped(void **state)
 
 static void test_require_with_tcpcrypt(void **state)
 {
-    relay.policy = TUNNEL_POLICY_REQUIRE;
+    set_policy(TUNNEL_POLICY_REQUIRE);
     open_outbound();
     settle();
     check_both_ways();
+}
+
+/* Its rule, and the rule's name, are told; another connection is the default's. */
+static void test_rule_off(void **state)
+{
+    struct policy_rule rule = {.name = "plain", .action = TUNNEL_POLICY_OFF, .dir = POLICY_DIR_OUT};
+    struct tunnel_session s;
+
+    use_policy(
+        &(struct policy_config){.policy = TUNNEL_POLICY_REQUIRE, .rules = &rule, .rule_cnt = 1});
+    app_sends_syn();
+    assert_false(has_eno(&wire.first[SIDE_OUTER]->p));
+    no_tcpcrypt_far();
+    net_answers();
+    net_sees_ack();
+    app_completes();
+    check_reason(TUNNEL_REASON_RULE_OFF);
+    relay_describe(the_flow(), &s);
+    assert_int_equal(s.rule, 1);
+    assert_string_equal(s.rule_name, "plain");
+    check_both_ways();
+    close_in_order();
+    assert_string_equal(last_ended().rule_name, "plain");
+
+    new_connection();
+    no_tcpcrypt_far();
+    net_sends_syn();
+    expect_rst(&net);
+    assert_int_equal(last_ended().reason, TUNNEL_REASON_REQUIRE_REFUSED);
+    assert_int_equal(last_ended().rule, 0);
+    assert_string_equal(last_ended().rule_name, "");
+}
+
+/* A connection keeps what held when it was opened, cipher and refusal included. */
+static void test_policy_changes(void **state)
+{
+    struct policy_rule rule = {
+        .action = TUNNEL_POLICY_REQUIRE,
+        .settings = {.set = POLICY_SET_AEADS_A,
+                     .session = {{.aeads = {AEAD_CHACHA20_POLY1305}, .aead_cnt = 1}}}};
+    struct tunnel_session s;
+
+    use_policy(&(struct policy_config){.rules = &rule, .rule_cnt = 1});
+    app_sends_syn();
+    set_policy(TUNNEL_POLICY_OFF);
+    net_answers();
+    net_sees_ack();
+    app_completes();
+    settle();
+    check_reason(TUNNEL_REASON_FULL);
+    relay_describe(the_flow(), &s);
+    assert_int_equal(s.rule, 1);
+    assert_int_equal(s.info.aead, AEAD_CHACHA20_POLY1305);
+    check_both_ways();
+    close_in_order();
+}
+
+static void test_later_require_spares_clear(void **state)
+{
+    no_tcpcrypt_far();
+    app_sends_syn();
+    net_answers();
+    net_sees_ack();
+    set_policy(TUNNEL_POLICY_REQUIRE);
+    app_completes();
+    check_reason(TUNNEL_REASON_PEER_NO_ENO);
+    check_both_ways();
+    pass(3000);
+    check_both_ways();
+    close_in_order();
 }
 
 /* A server that speaks, and closes, before the application's kernel has acknowledged. */
@@ -862,7 +946,7 @@ static void test_fallback(void **state)
 
 static void test_no_fallback_under_require(void **state)
 {
-    relay.policy = TUNNEL_POLICY_REQUIRE;
+    set_policy(TUNNEL_POLICY_REQUIRE);
     app_sends_syn();
     struct sent *first = wire_next(SIDE_OUTER);
     for (int i = 0; i < 6; i++) {
@@ -1057,7 +1141,8 @@ static void test_urgent_plain(void **state)
 
 static void test_resumption(void **state)
 {
-    relay.session.cache = resume_cache_new(10);
+    relay.cache = resume_cache_new(10);
+    set_policy(TUNNEL_POLICY_PREFER);
     far.cfg.cache = resume_cache_new(10);
     new_connection();
     open_outbound();
@@ -1077,7 +1162,7 @@ static void test_resumption(void **state)
     close_in_order();
     session_free(far.session);
     far.session = NULL;
-    resume_cache_free(relay.session.cache);
+    resume_cache_free(relay.cache);
     resume_cache_free(far.cfg.cache);
 }
 
@@ -1087,7 +1172,8 @@ static void test_resumed_server_first(void **state)
 {
     struct buf *b;
 
-    relay.session.cache = resume_cache_new(10);
+    relay.cache = resume_cache_new(10);
+    set_policy(TUNNEL_POLICY_PREFER);
     far.cfg.cache = resume_cache_new(10);
     new_connection();
     open_outbound();
@@ -1114,13 +1200,13 @@ static void test_resumed_server_first(void **state)
     expect_end(TUNNEL_END_CLOSED, TCNS_OK);
     session_free(far.session);
     far.session = NULL;
-    resume_cache_free(relay.session.cache);
+    resume_cache_free(relay.cache);
     resume_cache_free(far.cfg.cache);
 }
 
 static void test_keep_alive(void **state)
 {
-    relay.keepalive_s = 3;
+    use_policy(&(struct policy_config){.keepalive_s = 3});
     open_outbound();
     settle();
     check_both_ways();
@@ -1390,6 +1476,9 @@ int main(void)
         TEST(test_inbound_without_eno),
         TEST(test_inbound_eno_stripped),
         TEST(test_policy_off),
+        TEST(test_rule_off),
+        TEST(test_policy_changes),
+        TEST(test_later_require_spares_clear),
         TEST(test_require_outbound),
         TEST(test_require_inbound),
         TEST(test_require_inbound_eno_stripped),
