@@ -43,6 +43,7 @@ enum cli_option_id {
     OPT_REKEY_BYTES,
     OPT_TEP,
     OPT_UPLINK,
+    OPT_WAIT,
     OPT_EXEC_FIRST = 0x200, /* from here on: exec's own */
 };
 

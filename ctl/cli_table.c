@@ -53,6 +53,7 @@ static const struct cli_option sessions_options[] = {
 
 static const struct cli_option status_options[] = {
     QUERY_OPTIONS,
+    {OPT_WAIT, "wait", "SECONDS", "until the daemon answers, at most so long"},
     {OPT_END},
 };
 

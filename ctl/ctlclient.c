@@ -11,11 +11,13 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "ctl/ctlsock.h"
 
-#define REPLY_S     10
-#define MESSAGE_MAX (1 << 20)
-#define RECEIVE_LEN (64 * 1024)
+#define REPLY_S        10
+#define MESSAGE_MAX    (1 << 20)
+#define RECEIVE_LEN    (64 * 1024)
+#define AWAIT_PAUSE_MS 50
 
 void ctlclient_set_patience(struct ctlclient *c, int seconds)
 {
@@ -139,6 +141,37 @@ int ctlclient_next(struct ctlclient *c, json_t **ret_params, bool *ret_continues
     if (ret_continues)
         *ret_continues = json_is_true(json_object_get(reply, "continues"));
     json_decref(reply);
+    return 0;
+}
+
+/* --- Waiting for a daemon ------------------------------------------------------- */
+
+static bool answers(int netns_fd)
+{
+    struct ctlclient c = CTLCLIENT_NONE;
+    char error[CTLCLIENT_ERROR_LEN];
+    json_t *reply = NULL;
+
+    if (ctlclient_init(&c, netns_fd) < 0)
+        return false;
+    ctlclient_set_patience(&c, 1);
+    bool well = ctlclient_call(&c, "org.varlink.service.GetInfo", NULL, false) == 0 &&
+                ctlclient_next(&c, &reply, NULL, error) == 0;
+    json_decref(reply);
+    ctlclient_done(&c);
+    return well;
+}
+
+int ctlclient_await(int netns_fd, int seconds)
+{
+    const struct timespec pause = {.tv_nsec = AWAIT_PAUSE_MS * 1000000L};
+    int64_t until = clock_ms() + (int64_t)seconds * 1000;
+
+    while (!answers(netns_fd)) {
+        if (clock_ms() >= until)
+            return -ETIMEDOUT;
+        nanosleep(&pause, NULL);
+    }
     return 0;
 }
 

@@ -24,6 +24,10 @@ struct ctlclient {
 int ctlclient_init(struct ctlclient *ret, int netns_fd);
 void ctlclient_done(struct ctlclient *c);
 
+/* Waits until the daemon of a namespace answers, so that its worker carries packets.
+ * Return: 0; -ETIMEDOUT. */
+int ctlclient_await(int netns_fd, int seconds);
+
 /* How long to wait for each reply, in place of 10 s. */
 void ctlclient_set_patience(struct ctlclient *c, int seconds);
 

@@ -11,6 +11,8 @@
 
 #include "ctl/netns.h"
 
+#define WAIT_MAX_S (24 * 60 * 60)
+
 static void read_options(struct query *q, int argc, char **argv)
 {
     int id;
@@ -28,6 +30,9 @@ static void read_options(struct query *q, int argc, char **argv)
             break;
         case OPT_FLUSH:
             q->flush = true;
+            break;
+        case OPT_WAIT:
+            q->wait_s = (int)cli_number(q->verb, "number of seconds", optarg, 0, WAIT_MAX_S);
             break;
         }
     }
@@ -50,6 +55,8 @@ void query_init(struct query *q, const char *verb, int argc, char **argv)
     int fd = netns_open(q->netns);
     if (fd < 0)
         die(cli_exit_code(fd), "namespace \"%s\": %s", q->netns, netns_strerror(fd));
+    if (q->wait_s > 0)
+        ctlclient_await(fd, q->wait_s);
     int err = ctlclient_init(&q->client, fd);
     close(fd);
     if (err)

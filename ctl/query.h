@@ -15,6 +15,7 @@ struct query {
     bool json;
     bool ended;
     bool flush;
+    int wait_s; /* for a daemon that is not there yet */
     struct ctlclient client;
 };
 

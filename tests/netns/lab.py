@@ -266,6 +266,9 @@ class Ns:
         """Return: list of dicts, as sessions --json prints them."""
         return json.loads(self.tcns("sessions", "--json").stdout)["sessions"]
 
+    def sessions_ended(self):
+        return json.loads(self.tcns("sessions", "--json", "--ended").stdout)["sessions"]
+
     def counters(self):
         return json.loads(self.tcns("status", "--json").stdout)["counters"]
 
