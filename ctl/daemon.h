@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "ctl/bypass.h"
+#include "ctl/sdnotify.h"
 #include "tunnel/tunnel.h"
 
 struct daemon_options {
@@ -30,6 +31,7 @@ struct daemon_options {
     enum log_level log_level; /* of supervisor and worker */
     const char *log_path;     /* borrowed; appended to; NULL: /dev/null, or see keep_stderr */
     bool keep_stderr;         /* log to the caller's standard error when log_path is NULL */
+    struct sdnotify *notify;  /* borrowed; the service manager; NULL: none */
     bool end_with_caller;     /* the supervisor gets SIGTERM, and takes everything away, when the
                                  thread that called daemon_start() ends, however it ends */
 };

@@ -24,6 +24,7 @@
 #include "ctl/netcfg.h"
 #include "ctl/netns.h"
 #include "ctl/ns1.h"
+#include "ctl/sdnotify.h"
 #include "ctl/worker.h"
 
 #define START_MS       10000 /* a first worker that is not ready by then has failed */
@@ -213,6 +214,30 @@ static void reset_all(struct supervisor *s)
     sockdiag_done(&s->older);
 }
 
+/* --- The service manager ----------------------------------------------------- */
+
+static void state_line(const struct supervisor *s, char *ret, size_t size)
+{
+    snprintf(ret, size, "Uplink %s, policy %s, %u worker restarts", netcfg_uplink(s->cfg),
+             policy_name(s->opts->policy), s->restarts);
+}
+
+static void tell_state(const struct supervisor *s)
+{
+    char text[100];
+
+    state_line(s, text, sizeof(text));
+    sdnotify_status(s->opts->notify, text);
+}
+
+static void tell_ready(const struct supervisor *s)
+{
+    char text[100];
+
+    state_line(s, text, sizeof(text));
+    sdnotify_ready(s->opts->notify, text);
+}
+
 /* --- Replacing the worker --------------------------------------------------- */
 
 /* Return: milliseconds to wait before the next worker. */
@@ -241,6 +266,7 @@ static void next_worker(struct supervisor *s)
     netcfg_drain(s->cfg);
     s->restarts++;
     int err = fork_worker(s);
+    tell_state(s);
     if (err) {
         log_error("cannot fork a worker: %s", strerror(-err));
         s->start_at_ms = clock_ms() + BACKOFF_MIN_MS;
@@ -270,6 +296,8 @@ static void on_ready(struct supervisor *s)
     if (s->give_up_ms)
         log_info("attached; uplink %s, policy %s, %zu older connections", netcfg_uplink(s->cfg),
                  policy_name(s->opts->policy), s->older.cnt);
+    if (s->give_up_ms)
+        tell_ready(s);
     s->give_up_ms = 0;
 }
 
@@ -389,6 +417,8 @@ static void watch_worker(struct supervisor *s)
 
     s->watch_at_ms = clock_ms() + WATCH_MS;
     s->misses = eventfd_read(s->beat_fd, &beats) == 0 ? 0 : s->misses + 1;
+    if (s->misses == 0)
+        sdnotify_alive(s->opts->notify);
     if (s->misses < MISSES_MAX)
         return;
     log_error("the worker hangs; killing it");
@@ -516,6 +546,8 @@ static int start(struct supervisor *s)
 static void stop(struct supervisor *s)
 {
     bool had_worker = s->worker >= 0;
+
+    sdnotify_stopping(s->opts->notify);
     bool in_order = end_worker(s);
 
     if (s->cfg && had_worker) {

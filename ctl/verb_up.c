@@ -72,8 +72,13 @@ static int stay(struct up *u)
 {
     char text[DAEMON_ERROR_LEN];
     int terminal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    struct sdnotify notify;
 
-    int err = u->opts.log_path ? log_to_file(u->opts.log_path) : 0;
+    int err = sdnotify_init(&notify);
+    if (err)
+        log_warn("cannot notify the service manager: %s", strerror(-err));
+    u->opts.notify = &notify;
+    err = u->opts.log_path ? log_to_file(u->opts.log_path) : 0;
     if (err)
         die(cli_exit_code(err), "cannot open %s: %s", u->opts.log_path, strerror(-err));
     err = daemon_run(&u->opts, u->ready_fd, text);
