@@ -94,6 +94,9 @@ bool attach_read_option(const struct cli_verb *verb, int id, struct daemon_optio
     case OPT_FALLBACK_TIME:
         opts->fallback_s = read_seconds(verb, "fallback time");
         return true;
+    case OPT_CTL:
+        opts->ctl = cli_place(verb, optarg);
+        return true;
     case OPT_LOG:
         opts->log_path = optarg;
         return true;

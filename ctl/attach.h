@@ -58,6 +58,8 @@
          "how long a peer is opened without encryption after a SYN that\n"                         \
          "asks for it was lost on the way (default: 600)",                                         \
          "That is, after one with TCP-ENO was lost and one without it was answered. 1 to 86400"},  \
+        {OPT_CTL, "ctl", CTL_PLACE, "open the ctl socket at one more place, for reading",          \
+         CTL_PLACE_MORE ". Changing takes CAP_NET_ADMIN, and is not possible by a port"},          \
     {                                                                                              \
         OPT_LOG, "log", "FILE", "append the daemon's log to FILE",                                 \
             "Without it, and without --foreground, the log is discarded"                           \

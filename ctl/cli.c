@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ctl/ctlsock.h"
+
 #define PROGRAM         "tcpcrypt-ns"
 #define OPTIONS_MAX_CNT 32
 
@@ -200,6 +202,13 @@ enum tunnel_policy cli_policy(const struct cli_verb *verb, const char *text)
     if (policy_parse(text, &policy) < 0)
         cli_usage(verb, "policy \"%s\" is none of prefer, require, off", text);
     return policy;
+}
+
+const char *cli_place(const struct cli_verb *verb, const char *text)
+{
+    if (!ctlsock_is_place(text))
+        cli_usage(verb, "\"%s\" is neither an absolute path nor a colon and a port", text);
+    return text;
 }
 
 long cli_number(const struct cli_verb *verb, const char *what, const char *text, long min, long max)

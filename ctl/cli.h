@@ -21,6 +21,10 @@ enum exit_code {
     EXIT_PERMISSION = 4,
 };
 
+/* Of the option --ctl. */
+#define CTL_PLACE      "PATH|:PORT"
+#define CTL_PLACE_MORE "PATH is absolute. PORT is a TCP port of the namespace, at 127.0.0.1"
+
 /* What cli_next() returns for an option. Letters are short options too. */
 enum cli_option_id {
     OPT_END = 0, /* ends a table */
@@ -28,6 +32,7 @@ enum cli_option_id {
     OPT_HELP = 'h', /* every verb has it; handled by cli_next() */
     OPT_JSON = 'j',
     OPT_NETNS = 'n',
+    OPT_CTL = 'u', /* the letter that the original has for it */
     OPT_VERBOSE = 'v',
     OPT_AEAD = 0x100,
     OPT_APP_AWARE,
@@ -92,6 +97,8 @@ void cli_usage(const struct cli_verb *verb, const char *fmt, ...)
 
 /* Values several verbs read; each is a usage error when it does not parse. */
 enum tunnel_policy cli_policy(const struct cli_verb *verb, const char *text);
+/* A place of the ctl socket, see ctlsock_is_place(). */
+const char *cli_place(const struct cli_verb *verb, const char *text);
 long cli_number(const struct cli_verb *verb, const char *what, const char *text, long min,
                 long max);
 /* One step up from level, at most LOG_LEVEL_TRACE. */

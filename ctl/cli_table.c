@@ -37,8 +37,15 @@ static const struct cli_option down_options[] = {
     {OPT_END},
 };
 
+#define CLIENT_OPTION                                                                              \
+    {                                                                                              \
+        OPT_CTL, "ctl", CTL_PLACE, "where the daemon listens, if it was told so with --ctl",       \
+            CTL_PLACE_MORE                                                                         \
+    }
+
 #define QUERY_OPTIONS                                                                              \
     {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self", NETNS_MORE},         \
+        CLIENT_OPTION,                                                                             \
     {                                                                                              \
         OPT_JSON, "json", NULL, "print one JSON object"                                            \
     }

@@ -27,15 +27,23 @@ void ctlclient_set_patience(struct ctlclient *c, int seconds)
     setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 }
 
-int ctlclient_init(struct ctlclient *ret, int netns_fd)
+static int init_with(struct ctlclient *ret, int fd)
 {
-    int fd = ctlsock_connect(netns_fd);
-
     if (fd < 0)
         return fd;
     *ret = (struct ctlclient){.fd = fd};
     ctlclient_set_patience(ret, REPLY_S);
     return 0;
+}
+
+int ctlclient_init(struct ctlclient *ret, int netns_fd)
+{
+    return init_with(ret, ctlsock_connect(netns_fd));
+}
+
+int ctlclient_init_at(struct ctlclient *ret, const char *place)
+{
+    return init_with(ret, ctlsock_connect_at(place));
 }
 
 void ctlclient_done(struct ctlclient *c)

@@ -22,6 +22,8 @@ struct ctlclient {
 /* Connects to the daemon of a namespace (see ctlsock_connect()).
  * Return: 0, and *ret for ctlclient_done(); -ECONNREFUSED when there is none; -errno. */
 int ctlclient_init(struct ctlclient *ret, int netns_fd);
+/* Connects to the door at a place (see ctlsock_connect_at()). Return: the same. */
+int ctlclient_init_at(struct ctlclient *ret, const char *place);
 void ctlclient_done(struct ctlclient *c);
 
 /* Waits until the daemon of a namespace answers, so that its worker carries packets.

@@ -7,8 +7,10 @@
 #include <linux/capability.h>
 #include <stdio.h>
 #include <ev.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,7 +21,11 @@
 #define OUTPUT_HIGH (128 * 1024)
 #define STEPS_MAX   8
 
-enum door { DOOR_PATH, DOOR_ABSTRACT, DOOR_CNT };
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* Linux 6.5 */
+#endif
+
+enum door { DOOR_PATH, DOOR_ABSTRACT, DOOR_EXTRA, DOOR_CNT };
 
 struct bytes {
     char *data;
@@ -32,13 +38,15 @@ struct ctlserver_client {
     ev_io reader, writer;
     int fd;
     enum door door;
-    struct ucred cred;
+    struct ucred cred; /* over TCP: process 0, and no user */
+    int pidfd;         /* of cred.pid; -1: over TCP, or the kernel is older than 6.5 */
     ev_tstamp last_active_s;
     struct bytes in, out;
-    bool oneway; /* the call being served wants no answer */
-    bool parked; /* the call being served is answered by somebody else */
-    bool paused; /* the stream has nothing to say now */
-    bool dead;   /* to be freed when the stack has unwound */
+    size_t searched; /* bytes of the input without the end of a call */
+    bool oneway;     /* the call being served wants no answer */
+    bool parked;     /* the call being served is answered by somebody else */
+    bool paused;     /* the stream has nothing to say now */
+    bool dead;       /* to be freed when the stack has unwound */
     ctlserver_produce_fn produce;
     void *state;
     void (*done)(void *state);
@@ -111,25 +119,41 @@ static void client_free(struct ctlserver_client *c)
     ev_io_stop(s->loop, &c->writer);
     end_stream(c);
     close(c->fd);
+    if (c->pidfd >= 0)
+        close(c->pidfd);
     free(c->in.data);
     free(c->out.data);
     free(c);
 }
 
+/* Return: how many clients of the door are of the same user. */
+static int count_user(const struct ctlserver *s, enum door door, uid_t uid)
+{
+    int cnt = 0;
+
+    for (size_t i = 0; i < CLIENTS_MAX; i++)
+        cnt += s->clients[door][i] && s->clients[door][i]->cred.uid == uid;
+    return cnt;
+}
+
 static struct ctlserver_client **find_place(struct ctlserver *s, enum door door)
 {
-    struct ctlserver_client **oldest = &s->clients[door][0];
+    struct ctlserver_client **victim = NULL;
+    int most = 0;
 
     for (size_t i = 0; i < CLIENTS_MAX; i++) {
         struct ctlserver_client **place = &s->clients[door][i];
 
         if (!*place)
             return place;
-        if ((*place)->last_active_s < (*oldest)->last_active_s)
-            oldest = place;
+        int cnt = count_user(s, door, (*place)->cred.uid);
+        if (cnt > most || (cnt == most && (*place)->last_active_s < (*victim)->last_active_s)) {
+            victim = place;
+            most = cnt;
+        }
     }
-    client_free(*oldest);
-    return oldest;
+    client_free(*victim);
+    return victim;
 }
 
 /* --- Answers ---------------------------------------------------------------- */
@@ -196,32 +220,61 @@ void ctlserver_resume(struct ctlserver_client *c)
     ev_io_start(c->server->loop, &c->writer);
 }
 
+bool ctlserver_push(struct ctlserver_client *c, const char *text, size_t len)
+{
+    if (bytes_waiting(&c->out) + len > OUTPUT_HIGH)
+        return false;
+    /* The caller is in the midst of something: the rest is for the loop's next turn. */
+    ev_io_start(c->server->loop, &c->writer);
+    if (!c->oneway && !bytes_append(&c->out, text, len))
+        c->dead = true;
+    return true;
+}
+
 int ctlserver_park(struct ctlserver_client *c)
 {
     c->parked = true;
     return c->fd;
 }
 
+/* Return: whether the lines of /proc/PID/status name the capability, and no other user than
+ * uid: a set-user-id program that the client has become since speaks for another. */
+static bool status_allows(FILE *f, uid_t uid)
+{
+    unsigned long long caps = 0;
+    unsigned r, e, s;
+    bool same = false;
+    char line[128];
+
+    while (fgets(line, sizeof(line), f)) {
+        sscanf(line, "CapEff: %llx", &caps);
+        if (sscanf(line, "Uid: %u %u %u", &r, &e, &s) == 3)
+            same = r == uid && e == uid && s == uid;
+    }
+    return same && caps >> CAP_NET_ADMIN & 1;
+}
+
 /* What it takes to set all this up, it takes to change it. Root of a container without
  * that capability is not enough: its application may run as root. */
-static bool has_net_admin(pid_t pid)
+static bool has_net_admin(const struct ctlserver_client *c)
 {
-    char path[64], line[128];
-    unsigned long long caps = 0;
+    char path[64];
 
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid); /* pid 0: not of our pid namespace */
+    if (c->cred.pid <= 0) /* not of our pid namespace, or over TCP */
+        return false;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)c->cred.pid);
     FILE *f = fopen(path, "re");
     if (!f)
         return false;
-    while (fgets(line, sizeof(line), f) && sscanf(line, "CapEff: %llx", &caps) != 1)
-        ;
+    bool allowed = status_allows(f, c->cred.uid);
     fclose(f);
-    return caps >> CAP_NET_ADMIN & 1;
+    /* Still there, so that number was not another process's. */
+    return allowed && (c->pidfd < 0 || pidfd_send_signal(c->pidfd, 0, NULL, 0) == 0);
 }
 
 bool ctlserver_is_privileged(const struct ctlserver_client *c)
 {
-    return c->door == DOOR_PATH || has_net_admin(c->cred.pid);
+    return c->door == DOOR_PATH || has_net_admin(c);
 }
 
 /* --- Calls ------------------------------------------------------------------ */
@@ -243,11 +296,16 @@ static void serve(struct ctlserver_client *c, const char *text)
 }
 
 /* Return: the end of the first whole call in the input; NULL when there is none. */
-static char *find_call(const struct ctlserver_client *c)
+static char *find_call(struct ctlserver_client *c)
 {
-    const struct bytes *in = &c->in;
+    struct bytes *in = &c->in;
 
-    return bytes_waiting(in) > 0 ? memchr(in->data + in->off, '\0', bytes_waiting(in)) : NULL;
+    if (bytes_waiting(in) <= c->searched)
+        return NULL;
+    char *end = memchr(in->data + in->off + c->searched, '\0', bytes_waiting(in) - c->searched);
+    if (!end)
+        c->searched = bytes_waiting(in);
+    return end;
 }
 
 static void serve_first(struct ctlserver_client *c, const char *end)
@@ -255,6 +313,7 @@ static void serve_first(struct ctlserver_client *c, const char *end)
     const char *start = c->in.data + c->in.off;
 
     c->in.off += (size_t)(end + 1 - start);
+    c->searched = 0;
     serve(c, start);
 }
 
@@ -272,7 +331,7 @@ static void flush(struct ctlserver_client *c)
     }
 }
 
-static bool has_work(const struct ctlserver_client *c)
+static bool has_work(struct ctlserver_client *c)
 {
     return !c->parked && !c->paused && bytes_waiting(&c->out) < OUTPUT_HIGH &&
            (c->produce || find_call(c));
@@ -360,6 +419,9 @@ static struct ctlserver_client *client_new(struct ctlserver *s, int fd, enum doo
         free(c);
         return NULL;
     }
+    len = sizeof(c->pidfd);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &c->pidfd, &len) < 0)
+        c->pidfd = -1;
     c->server = s;
     c->fd = fd;
     c->door = door;
@@ -390,7 +452,11 @@ static void on_connection(struct ev_loop *loop, ev_io *w, int events)
 struct ctlserver *ctlserver_new(struct ev_loop *loop, const struct ctlsock *doors,
                                 ctlserver_call_fn call, void *arg)
 {
-    const int fds[DOOR_CNT] = {[DOOR_PATH] = doors->path_fd, [DOOR_ABSTRACT] = doors->abstract_fd};
+    const int fds[DOOR_CNT] = {
+        [DOOR_PATH] = doors->path_fd,
+        [DOOR_ABSTRACT] = doors->abstract_fd,
+        [DOOR_EXTRA] = doors->extra_fd,
+    };
     struct ctlserver *s = calloc(1, sizeof(*s));
 
     if (!s)

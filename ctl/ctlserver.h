@@ -6,9 +6,10 @@
  * client does not read waits in its output buffer, and while that is more than
  * OUTPUT_HIGH no further call of it is served and its stream pauses. A call
  * longer than INPUT_MAX, or something that is no call, ends the connection.
- * Each door has CLIENTS_MAX places; a newcomer to a full door takes the place of
- * the client that has been silent longest, so nobody can shut a door by holding
- * connections open.
+ * Each door has CLIENTS_MAX places. A newcomer to a full door takes the place of
+ * the client that has been silent longest among those of the user who has most of
+ * them: nobody can shut a door by holding connections open, and other users cannot
+ * even disturb.
  */
 #ifndef TCNS_CTL_CTLSERVER_H
 #define TCNS_CTL_CTLSERVER_H
@@ -51,11 +52,17 @@ void ctlserver_continue(struct ctlserver_client *c, json_t *params);
 void ctlserver_pause(struct ctlserver_client *c);
 void ctlserver_resume(struct ctlserver_client *c);
 
+/* Sends text, len bytes with the zero byte that ends it, to a client whose stream is paused,
+ * at any time. Never blocks or frees the client. Return: false when it does not fit because
+ * the client is slow to read; then nothing of it is sent. */
+bool ctlserver_push(struct ctlserver_client *c, const char *text, size_t len);
+
 /* Leaves the call open: somebody else answers it on the client's descriptor.
  * Return: that descriptor, borrowed. */
 int ctlserver_park(struct ctlserver_client *c);
 
-/* May it change anything: it came by the path, or is root or our user. */
+/* May it change anything: it came by the administrators' path, or has CAP_NET_ADMIN. Who
+ * came over TCP may not: there is no telling who that is. */
 bool ctlserver_is_privileged(const struct ctlserver_client *c);
 
 #endif

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * Where the ctl socket is: two doors, and how to reach them.
+ * Where the ctl socket is: its doors, and how to reach them.
  */
 #include "ctl/ctlsock.h"
 
 #include <errno.h>
-#include <stdbool.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -39,17 +40,42 @@ static void format_path(char out[CTLSOCK_PATH_LEN], ino_t inode)
     snprintf(out, CTLSOCK_PATH_LEN, TCNS_CTL_DIR "/%ju.sock", (uintmax_t)inode);
 }
 
-static int listen_at(const struct sockaddr_un *sa, socklen_t len)
+static int listen_at(const void *sa, socklen_t len)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    sa_family_t family = ((const struct sockaddr *)sa)->sa_family;
+    int one = 1;
+
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    if (bind(fd, (const struct sockaddr *)sa, len) < 0 || listen(fd, BACKLOG) < 0) {
+    if (family == AF_INET)
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(fd, sa, len) < 0 || listen(fd, BACKLOG) < 0) {
         int err = -errno;
         close(fd);
         return err;
     }
     return fd;
+}
+
+static int connect_to(const void *sa, socklen_t len)
+{
+    int fd = socket(((const struct sockaddr *)sa)->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, sa, len) < 0) {
+        int err = -errno;
+        close(fd);
+        return err;
+    }
+    return fd;
+}
+
+static bool is_socket(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
 /* A socket file that is there belongs to a dead daemon: we hold the TUN device.
@@ -84,8 +110,71 @@ void ctlsock_listen(struct ctlsock *c, ino_t inode)
                  strerror(-c->abstract_fd));
 }
 
+/* Return: the port of ":PORT"; 0 when text is nothing such. */
+static uint16_t port_of(const char *text)
+{
+    char *end;
+
+    if (text[0] != ':' || text[1] < '0' || text[1] > '9')
+        return 0;
+    unsigned long port = strtoul(text + 1, &end, 10);
+    return *end || port > UINT16_MAX ? 0 : (uint16_t)port;
+}
+
+static struct sockaddr_in port_address(const char *text)
+{
+    return (struct sockaddr_in){
+        .sin_family = AF_INET,
+        .sin_port = htons(port_of(text)),
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    };
+}
+
+bool ctlsock_is_place(const char *text)
+{
+    size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path);
+
+    return port_of(text) > 0 || (text[0] == '/' && strlen(text) < max);
+}
+
+/* A socket at which nobody listens any more; anything else there stays, and is in our way. */
+static int listen_at_extra_path(const char *path)
+{
+    struct sockaddr_un sa;
+    socklen_t len = path_address(&sa, path);
+
+    mode_t old = umask(0117);
+    int fd = listen_at(&sa, len);
+    if (fd == -EADDRINUSE) {
+        int other = connect_to(&sa, len);
+        if (other >= 0)
+            close(other);
+        else if (other == -ECONNREFUSED && is_socket(path) && unlink(path) == 0)
+            fd = listen_at(&sa, len);
+    }
+    umask(old);
+    return fd;
+}
+
+int ctlsock_listen_extra(struct ctlsock *c, const char *text)
+{
+    struct sockaddr_in sa = port_address(text);
+    bool is_path = text[0] == '/';
+
+    int fd = is_path ? listen_at_extra_path(text) : listen_at(&sa, sizeof(sa));
+    if (fd < 0)
+        return fd;
+    c->extra_fd = fd;
+    c->extra_path = is_path ? text : NULL;
+    return 0;
+}
+
 void ctlsock_done(struct ctlsock *c)
 {
+    if (c->extra_path)
+        unlink(c->extra_path);
+    if (c->extra_fd >= 0)
+        close(c->extra_fd);
     if (c->path_fd >= 0) {
         unlink(c->path);
         close(c->path_fd);
@@ -96,19 +185,6 @@ void ctlsock_done(struct ctlsock *c)
 }
 
 /* --- Connecting ------------------------------------------------------------- */
-
-static int connect_to(const struct sockaddr_un *sa, socklen_t len)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    if (connect(fd, (const struct sockaddr *)sa, len) < 0) {
-        int err = -errno;
-        close(fd);
-        return err;
-    }
-    return fd;
-}
 
 /* Any process of the container can take the abstract name while no daemon runs.
  * A daemon from outside the container's user namespace shows as nobody. */
@@ -165,4 +241,14 @@ int ctlsock_connect(int netns_fd)
         return fd;
     err = netns_enter(netns_fd);
     return err ? err : connect_abstract();
+}
+
+int ctlsock_connect_at(const char *text)
+{
+    struct sockaddr_in in = port_address(text);
+    struct sockaddr_un un;
+    socklen_t len = path_address(&un, text);
+
+    int fd = text[0] == '/' ? connect_to(&un, len) : connect_to(&in, sizeof(in));
+    return fd == -ENOENT ? -ECONNREFUSED : fd;
 }

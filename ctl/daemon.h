@@ -28,6 +28,7 @@ struct daemon_options {
     struct policy_settings settings; /* of single roles; see struct policy_config */
     const struct policy_rule *rules; /* borrowed */
     size_t rule_cnt;
+    const char *ctl;          /* borrowed; a third door, see ctlsock_is_place(); NULL: none */
     enum log_level log_level; /* of supervisor and worker */
     const char *log_path;     /* borrowed; appended to; NULL: /dev/null, or see keep_stderr */
     bool keep_stderr;         /* log to the caller's standard error when log_path is NULL */

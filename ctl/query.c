@@ -13,54 +13,79 @@
 
 #define WAIT_MAX_S (24 * 60 * 60)
 
-static void read_options(struct query *q, int argc, char **argv)
-{
-    int id;
-
-    while ((id = cli_next(q->verb, argc, argv)) != -1) {
-        switch (id) {
-        case OPT_NETNS:
-            q->netns = optarg;
-            break;
-        case OPT_JSON:
-            q->json = true;
-            break;
-        case OPT_ENDED:
-            q->ended = true;
-            break;
-        case OPT_FLUSH:
-            q->flush = true;
-            break;
-        case OPT_WAIT:
-            q->wait_s = (int)cli_number(q->verb, "number of seconds", optarg, 0, WAIT_MAX_S);
-            break;
-        }
-    }
-}
-
 static void no_answer(const struct query *q, int err)
 {
     int code = cli_exit_code(err);
 
+    if (err == -ECONNREFUSED && q->ctl)
+        die(EXIT_UNREACHABLE, "no daemon answers at %s", q->ctl);
     if (err == -ECONNREFUSED)
         die(EXIT_UNREACHABLE, "no daemon answers for namespace \"%s\"", q->netns);
     die(code == EXIT_PERMISSION ? code : EXIT_UNREACHABLE, "namespace \"%s\": %s", q->netns,
         strerror(-err));
 }
 
-void query_init(struct query *q, const char *verb, int argc, char **argv)
+void query_begin(struct query *q, const char *verb)
 {
     *q = (struct query){.verb = cli_verb_find(verb), .netns = "self", .client = CTLCLIENT_NONE};
-    read_options(q, argc, argv);
+}
+
+bool query_read_option(struct query *q, int id)
+{
+    switch (id) {
+    case OPT_NETNS:
+        q->netns = optarg;
+        return true;
+    case OPT_CTL:
+        q->ctl = cli_place(q->verb, optarg);
+        return true;
+    case OPT_JSON:
+        q->json = true;
+        return true;
+    case OPT_ENDED:
+        q->ended = true;
+        return true;
+    case OPT_FLUSH:
+        q->flush = true;
+        return true;
+    case OPT_WAIT:
+        q->wait_s = (int)cli_number(q->verb, "number of seconds", optarg, 0, WAIT_MAX_S);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* A path is the same everywhere; a port is one of the namespace's own. */
+static int connect_at(const struct query *q, int netns_fd, struct ctlclient *ret)
+{
+    int err = q->ctl[0] == ':' ? netns_enter(netns_fd) : 0;
+
+    return err ? err : ctlclient_init_at(ret, q->ctl);
+}
+
+void query_connect(struct query *q)
+{
     int fd = netns_open(q->netns);
+
     if (fd < 0)
         die(cli_exit_code(fd), "namespace \"%s\": %s", q->netns, netns_strerror(fd));
-    if (q->wait_s > 0)
+    if (q->wait_s > 0 && !q->ctl)
         ctlclient_await(fd, q->wait_s);
-    int err = ctlclient_init(&q->client, fd);
+    int err = q->ctl ? connect_at(q, fd, &q->client) : ctlclient_init(&q->client, fd);
     close(fd);
     if (err)
         no_answer(q, err);
+}
+
+void query_init(struct query *q, const char *verb, int argc, char **argv)
+{
+    int id;
+
+    query_begin(q, verb);
+    while ((id = cli_next(q->verb, argc, argv)) != -1)
+        query_read_option(q, id);
+    query_connect(q);
 }
 
 void query_call(struct query *q, const char *method, json_t *params, bool more)

@@ -12,6 +12,7 @@
 struct query {
     const struct cli_verb *verb;
     const char *netns; /* as given; "self" when not */
+    const char *ctl;   /* as given; NULL when not */
     bool json;
     bool ended;
     bool flush;
@@ -21,6 +22,12 @@ struct query {
 
 /* Reads the options and connects; exits on failure. */
 void query_init(struct query *q, const char *verb, int argc, char **argv);
+
+/* The same in steps, for verbs with options of their own: begin, then read what
+ * cli_next() gives (Return: false when it is none of the common options), then connect. */
+void query_begin(struct query *q, const char *verb);
+bool query_read_option(struct query *q, int id);
+void query_connect(struct query *q);
 void query_done(struct query *q);
 
 /* Sends a call; takes params, NULL: none. Exits on failure. */

@@ -107,7 +107,8 @@ static void become_worker(struct supervisor *s, int channel)
 
     strcpy(uplink, netcfg_uplink(s->cfg));
     args.tun_fd = netcfg_forget(s->cfg);
-    int keep[] = {channel, args.tun_fd, args.beat_fd, s->doors.path_fd, s->doors.abstract_fd};
+    int keep[] = {channel,          args.tun_fd,          args.beat_fd,
+                  s->doors.path_fd, s->doors.abstract_fd, s->doors.extra_fd};
     fds_close_others(keep, sizeof(keep) / sizeof(keep[0]));
     worker_run(&args);
 }
@@ -538,6 +539,9 @@ static int start(struct supervisor *s)
     if (s->beat_fd < 0)
         return fail(s, -errno, "cannot watch a worker: %s", strerror(errno));
     ctlsock_listen(&s->doors, s->netns_inode);
+    err = s->opts->ctl ? ctlsock_listen_extra(&s->doors, s->opts->ctl) : 0;
+    if (err)
+        return fail(s, err, "cannot listen at %s: %s", s->opts->ctl, strerror(-err));
     s->give_up_ms = clock_ms() + START_MS;
     err = fork_worker(s);
     return err ? fail(s, err, "cannot fork a worker: %s", strerror(-err)) : 0;
