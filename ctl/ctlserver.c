@@ -432,21 +432,28 @@ static struct ctlserver_client *client_new(struct ctlserver *s, int fd, enum doo
     return c;
 }
 
-static void on_connection(struct ev_loop *loop, ev_io *w, int events)
+/* Return: whether there was one. */
+static bool accept_one(struct ctlserver *s, enum door door, int listener)
 {
-    struct ctlserver *s = w->data;
-    enum door door = (enum door)(w - s->listeners);
-
-    int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0)
-        return;
+        return false;
     struct ctlserver_client *c = client_new(s, fd, door);
     if (!c) {
         close(fd);
-        return;
+        return true;
     }
     *find_place(s, door) = c;
-    ev_io_start(loop, &c->reader);
+    ev_io_start(s->loop, &c->reader);
+    return true;
+}
+
+static void on_connection(struct ev_loop *loop, ev_io *w, int events)
+{
+    struct ctlserver *s = w->data;
+
+    for (int i = 0; i < STEPS_MAX && accept_one(s, (enum door)(w - s->listeners), w->fd); i++)
+        ;
 }
 
 struct ctlserver *ctlserver_new(struct ev_loop *loop, const struct ctlsock *doors,

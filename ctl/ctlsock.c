@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include "ctl/netns.h"
 
-#define BACKLOG      64
+#define BACKLOG      256
 #define OVERFLOW_UID 65534 /* what the kernel shows of a user another user namespace has */
 
 static socklen_t abstract_address(struct sockaddr_un *sa)

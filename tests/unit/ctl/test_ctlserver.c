@@ -29,6 +29,8 @@ struct fixture {
     char dir[32];
     struct sockaddr_un addr;
     unsigned calls, streams_done;
+    struct ctlserver_client *watcher;
+    unsigned resumed;
 };
 
 /* --- A service --------------------------------------------------------------- */
@@ -60,6 +62,24 @@ static void on_stream_done(void *state)
     free(n);
 }
 
+/* Called after a resume only: says so, and pauses again. */
+static bool produce_note(struct ctlserver_client *c, void *state)
+{
+    struct fixture *f = state;
+
+    f->resumed++;
+    ctlserver_continue(c, json_pack("{s:b}", "resumed", 1));
+    ctlserver_pause(c);
+    return true;
+}
+
+static void on_watcher_done(void *state)
+{
+    struct fixture *f = state;
+
+    f->watcher = NULL;
+}
+
 static void on_call(struct ctlserver_client *c, const char *method, const json_t *params, bool more,
                     void *arg)
 {
@@ -74,6 +94,10 @@ static void on_call(struct ctlserver_client *c, const char *method, const json_t
         ctlserver_stream(c, produce, n, on_stream_done);
     } else if (strcmp(method, "t.Park") == 0) {
         ctlserver_park(c);
+    } else if (strcmp(method, "t.Watch") == 0) {
+        f->watcher = c;
+        ctlserver_stream(c, produce_note, f, on_watcher_done);
+        ctlserver_pause(c);
     } else if (strcmp(method, "t.Big") == 0) {
         char *text = malloc(4001);
         memset(text, 'x', 4000);
@@ -311,6 +335,54 @@ static void test_parked_call(void **state)
     close(fd);
 }
 
+#define NOTE "{\"parameters\":{\"note\":1},\"continues\":true}"
+
+static void test_push(void **state)
+{
+    struct fixture *f = *state;
+    int fd = client(f);
+
+    say(fd, "{\"method\":\"t.Watch\",\"more\":true}");
+    turn(f, 5);
+    assert_non_null(f->watcher);
+    for (int i = 0; i < 3; i++)
+        assert_true(ctlserver_push(f->watcher, NOTE, sizeof(NOTE)));
+    json_t *r = hear(f, fd, 3);
+    assert_true(json_is_true(json_object_get(r, "continues")));
+    json_decref(r);
+    say(fd, "{\"method\":\"t.Echo\"}"); /* waits behind the stream */
+    turn(f, 10);
+    assert_int_equal(f->calls, 1);
+    assert_int_equal(f->resumed, 0);
+    close(fd);
+    turn(f, 5);
+    assert_null(f->watcher);
+}
+
+/* Who does not read gets no more than fits; once there is room the stream may go on. */
+static void test_push_to_one_who_does_not_read(void **state)
+{
+    struct fixture *f = *state;
+    int fd = client(f), cnt = 0;
+
+    say(fd, "{\"method\":\"t.Watch\",\"more\":true}");
+    turn(f, 5);
+    while (ctlserver_push(f->watcher, NOTE, sizeof(NOTE))) {
+        assert_true(++cnt < 100000);
+        turn(f, 1);
+    }
+    ctlserver_resume(f->watcher);
+    turn(f, 100);
+    assert_int_equal(f->resumed, 0);
+    json_t *r = hear(f, fd, cnt + 1);
+    assert_true(json_is_true(json_object_get(json_object_get(r, "parameters"), "resumed")));
+    assert_int_equal(f->resumed, 1);
+    json_decref(r);
+    assert_true(ctlserver_push(f->watcher, NOTE, sizeof(NOTE)));
+    json_decref(hear(f, fd, 1));
+    close(fd);
+}
+
 static void test_garbage_hangs_up(void **state)
 {
     static const char *const bad[] = {
@@ -386,6 +458,8 @@ int main(void)
         TEST(test_client_leaves_in_a_stream),
         TEST(test_slow_client),
         TEST(test_parked_call),
+        TEST(test_push),
+        TEST(test_push_to_one_who_does_not_read),
         TEST(test_garbage_hangs_up),
         TEST(test_endless_call_hangs_up),
         TEST(test_newcomer_takes_the_place_of_the_idlest),
