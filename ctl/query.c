@@ -66,11 +66,12 @@ static int connect_at(const struct query *q, int netns_fd, struct ctlclient *ret
 
 void query_connect(struct query *q)
 {
+    if (q->wait_s > 0 && q->ctl)
+        cli_usage(q->verb, "--wait and --ctl do not go together");
     int fd = netns_open(q->netns);
-
     if (fd < 0)
         die(cli_exit_code(fd), "namespace \"%s\": %s", q->netns, netns_strerror(fd));
-    if (q->wait_s > 0 && !q->ctl)
+    if (q->wait_s > 0)
         ctlclient_await(fd, q->wait_s);
     int err = q->ctl ? connect_at(q, fd, &q->client) : ctlclient_init(&q->client, fd);
     close(fd);

@@ -122,6 +122,9 @@ def test_wrong_places(lab):
                                stderr=subprocess.PIPE)
             expect_eq(r.returncode, 2, (verb, place))
             expect("neither an absolute path nor a colon and a port" in r.stderr, verb, r.stderr)
+    r = subprocess.run([binary(), "status", "--wait", "1", "--ctl", ":80"], text=True,
+                       stderr=subprocess.PIPE)
+    expect_eq(r.returncode, 2, r.stderr)
 
 
 # --- The port of --ctl ------------------------------------------------------------------------------
