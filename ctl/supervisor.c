@@ -382,12 +382,27 @@ static void on_worker_end(struct supervisor *s)
     replace_worker(s, delay_after_death(s));
 }
 
+/* As the first process of a container we inherit other people's children. The worker's
+ * end is on_worker_end()'s to read. */
+static void reap_orphans(const struct supervisor *s)
+{
+    siginfo_t info = {.si_pid = 0};
+
+    while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid > 0 &&
+           info.si_pid != s->worker) {
+        waitpid(info.si_pid, NULL, 0);
+        info.si_pid = 0;
+    }
+}
+
 static void on_signal(struct supervisor *s)
 {
     struct signalfd_siginfo info;
 
     if (read(s->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return;
+    if (info.ssi_signo == SIGCHLD)
+        return; /* it was only to wake us, see reap_orphans() */
     log_info("ending: signal %u from process %u", info.ssi_signo, info.ssi_pid);
     s->end = true;
     if (s->give_up_ms)
@@ -478,6 +493,8 @@ static void loop(struct supervisor *s)
             on_signal(s);
         else if (p[3].revents)
             on_news(s);
+        if (s->pid == 1)
+            reap_orphans(s);
         on_time(s);
     }
     if (s->give_up_ms && !s->failed)
@@ -493,6 +510,8 @@ static int take_signals(struct supervisor *s)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    if (s->pid == 1)
+        sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_SETMASK, &set, NULL);
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);

@@ -102,6 +102,9 @@ class Pod(Ns):
         self.lab, self.short, self.path = machine.lab, name, path
         self.name = path  # what --netns takes
 
+    def ip(self, *args, check=True):
+        return self.run("ip", *args, check=check).stdout
+
 
 class Machine:
     """podman with the two images IMAGE and APP. To be closed; "with" does it."""

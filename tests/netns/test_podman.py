@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The sidecar image with podman: pods, published ports, names, start order, ends."""
 import contextlib
-import os
-import signal
+import json
 import time
 
 import tap
@@ -44,6 +43,39 @@ def encrypted_id(sessions, peer):
     found = [s for s in sessions if s["peer"] == peer]
     expect_eq([s["reason"] for s in found], ["full"], sessions)
     return found[0]["session_id"]
+
+
+@contextlib.contextmanager
+def connected(m, a, b, port=7000):
+    """A connection from namespace b to a that has carried MARK both ways. Gives both sockets."""
+    address = a.run("ip", "-4", "-o", "addr", "show", "eth0").stdout.split()[3].split("/")[0]
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(a.listen(port))
+        c = stack.enter_context(b.connect(address, port, timeout=2))
+        listener.settimeout(2)
+        s = stack.enter_context(listener.accept()[0])
+        for x, y in ((c, s), (s, c)):
+            y.settimeout(5)
+            x.sendall(MARK)
+            expect_eq(y.recv(100), MARK)
+        yield c, s
+
+
+def works_once(m, a, b):
+    with contextlib.suppress(OSError):
+        with connected(m, a, b, 7001):
+            return True
+    return False
+
+
+def ended_by_reset(sock):
+    """Reads until the end. Return: whether it was a reset."""
+    try:
+        while sock.recv(65536):
+            pass
+        return False
+    except (ConnectionResetError, ConnectionAbortedError):
+        return True
 
 
 def test_image(lab):
@@ -158,6 +190,84 @@ def test_start_order(lab):
         m.podman("run", "--rm", "--pod", "p1", *CONFINED, IMAGE, "status", "--wait", "10")
         expect_eq(m.run("podman", "healthcheck", "run", "enc").returncode, 0, "health check")
         expect_eq(m.inspect("enc")["State"]["Health"]["Status"], "healthy")
+
+
+def tcp_states(ns):
+    """Rules, routes and filters of ours in a namespace, as text; "" without any."""
+    return "".join((ns.ip("rule", "show", "protocol", "85"),
+                    ns.ip("route", "show", "table", "all", "proto", "85"),
+                    ns.run("nft", "list", "tables").stdout))
+
+
+def test_sigterm_as_pid_1(lab):
+    """podman stop: connections are reset, everything of ours goes, the exit status is 0."""
+    with Machine(lab) as m:
+        network(m)
+        for name in ("server", "client"):
+            m.podman("run", "-d", "--name", name, "--network", "net", APP, "sleep", "1000")
+        a, b = m.netns("server"), m.netns("client")
+        before = tcp_states(a)
+        for name in ("server", "client"):
+            m.sidecar(name + "-enc", "--network", "container:" + name)
+        expect(tcp_states(a) != before, "the sidecar sets something")
+        with connected(m, a, b) as (c, s):
+            start = time.monotonic()
+            m.podman("stop", "-t", "20", "server-enc")
+            expect(time.monotonic() - start < 8, "it needs no kill")
+            for x in (c, s):
+                expect(ended_by_reset(x), "both ends get a reset")
+        expect_eq(m.inspect("server-enc")["State"]["ExitCode"], 0, "exit status")
+        expect_eq(tcp_states(a), before, "what is left in the namespace")
+        with connected(m, a, b):
+            pass  # the application is not stranded: clear, as policy prefer says
+
+
+def test_reaps_as_pid_1(lab):
+    """Orphans of containers that share its process namespace do not stay as zombies."""
+    with Machine(lab) as m:
+        network(m)
+        m.sidecar("enc", "--network", "net")
+        pid = m.inspect("enc")["State"]["Pid"]
+        m.podman("run", "--rm", "--pid", "container:enc", APP, "sh", "-c",
+                 "for i in 1 2 3; do sh -c 'sleep 0.3 & exit 0'; done; sleep 0.1")
+
+        def children():
+            text = m.run("cat", f"/proc/{pid}/task/{pid}/children").stdout
+            return len(text.split())
+
+        wait_for(lambda: children() == 1, 5, "only the worker is left")
+        worker = json.loads(m.tcns("enc", "status", "--json").stdout)
+        expect_eq(worker["worker_restarts"], 0, "the worker was not taken for one of them")
+        m.podman("kill", "-s", "TERM", "enc")
+        expect_eq(m.podman("wait", "enc"), "0", "exit status")
+
+
+def test_killed(lab):
+    """kill -9 of the sidecar: never clear, back by its restart policy, old state recognised."""
+    with Machine(lab) as m:
+        network(m)
+        m.pod("p1", "net")
+        m.pod("p2", "net")
+        m.sidecar("enc", "--pod", "p1", "--restart", "always")
+        m.sidecar("other", "--pod", "p2")
+        a, b = m.netns("p1-infra"), m.netns("p2-infra")
+        with Capture(m.ns, m.bridge("net")) as cap, connected(m, a, b) as (c, s):
+            pid = m.inspect("enc")["State"]["Pid"]
+            start = time.monotonic()
+            m.run("kill", "-KILL", pid)
+            s.settimeout(10)
+            expect(ended_by_reset(s), "the restarted sidecar resets what the killed one carried")
+            c.sendall(MARK)
+            expect(ended_by_reset(c), "and answers its peer with a reset")
+            wait_for(lambda: works_once(m, a, b), 20, "TCP is back", interval=0.05)
+            took = time.monotonic() - start
+            print(f"# TCP is back after {took:.1f} s")
+            expect(took < 10, "the sidecar is back soon", took)
+        expect(not cap.has_bytes(MARK), "plaintext on the bridge")
+        expect_eq(m.inspect("enc")["RestartCount"], 1, "the engine's restarts")
+        with connected(m, a, b):
+            states = [x["state"] for x in m.sessions("enc")]
+        expect("encrypted" in states, "encrypted again", states)
 
 
 if __name__ == "__main__":
