@@ -35,6 +35,7 @@ static void end_with(struct relay *r, struct flow *f, enum tunnel_end end, enum 
     last.error = err;
     last.ended_s = clock_epoch_s();
     history_add(&r->history, &last);
+    r->metrics.ended[end]++;
     for (int side = 0; side < SIDE_CNT; side++)
         leg_abort(&f->legs[side]);
     flow_kill(&r->flows, f);
@@ -87,20 +88,29 @@ void relay_fail_opening(struct relay *r, struct flow *f, enum tunnel_end end)
     end_flow(r, f, end);
 }
 
+static uint64_t age_us(const struct flow *f)
+{
+    return (uint64_t)(clock_us() - f->opened_us);
+}
+
 static void settle(struct relay *r, struct flow *f)
 {
     struct session_info info;
 
     if (!f->session) {
         r->counters.flows_clear++;
+        r->metrics.settled[f->reason]++;
         return;
     }
     session_get_info(f->session, &info);
     f->reason = (enum tunnel_reason)info.reason; /* the same numbers: tunnel.h */
+    r->metrics.settled[f->reason]++;
     if (info.enabled) {
         r->counters.flows_encrypted++;
-        if (info.reason == SESSION_REASON_RESUMED)
+        if (info.reason == SESSION_REASON_RESUMED) {
             r->counters.flows_resumed++;
+            histogram_add(&r->metrics.resumed, age_us(f));
+        }
         return;
     }
     r->counters.flows_clear++;
@@ -368,6 +378,21 @@ static void run_connecting(struct relay *r, struct flow *f)
     answer_opener(r, f);
 }
 
+/* Pumps, and counts what came of it. */
+static enum tcns_err move_bytes(struct relay *r, struct flow *f)
+{
+    uint64_t *bytes = f->session ? r->metrics.encrypted_bytes : r->metrics.clear_bytes;
+    uint64_t before[SIDE_CNT] = {f->bytes_in[SIDE_INNER], f->bytes_in[SIDE_OUTER]};
+    bool awaits_keys = f->session && !session_is_open(f->session);
+    enum tcns_err err = pump(f);
+
+    for (int side = 0; side < SIDE_CNT; side++)
+        bytes[side] += f->bytes_in[side] - before[side];
+    if (awaits_keys && session_is_open(f->session))
+        histogram_add(&r->metrics.full, age_us(f));
+    return err;
+}
+
 /* --- Running --------------------------------------------------------------------- */
 
 static void run_relaying(struct relay *r, struct flow *f)
@@ -398,7 +423,7 @@ static void run_relaying(struct relay *r, struct flow *f)
         if (ev[side] & LEG_EV_FIN)
             f->fin_in[side] = true;
     }
-    enum tcns_err err = pump(f);
+    enum tcns_err err = move_bytes(r, f);
     if (err != TCNS_OK) {
         abort_flow(r, f, err);
         return;

@@ -15,6 +15,7 @@
 #include "tunnel/fallback.h"
 #include "tunnel/flow.h"
 #include "tunnel/history.h"
+#include "tunnel/metrics.h"
 #include "tunnel/tunnel.h"
 
 struct relay {
@@ -25,6 +26,7 @@ struct relay {
     uint64_t fallback_ms;       /* how long a peer stays in the fallback table */
     struct fallback_table fallback;
     struct tunnel_counters counters;
+    struct tunnel_metrics metrics;
     struct history history;
 };
 

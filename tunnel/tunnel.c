@@ -38,6 +38,9 @@ struct tunnel {
     struct uplink uplink;
     ev_io tun_io, uplink_in, uplink_out, nexthop_io;
     ev_timer tick, sweep;
+    ev_check turn_start;
+    ev_prepare turn_end;
+    int64_t turn_start_us; /* when the loop last woke; 0: it has not */
     unsigned sweeps;
     uint64_t turn_us[SIDE_CNT]; /* when the last batch from that side was worked off */
     bool busy[SIDE_CNT];        /* more input is waiting on that side */
@@ -430,6 +433,22 @@ static void on_nexthop_change(struct ev_loop *loop, ev_io *w, int revents)
     end_turn(t);
 }
 
+/* The turn of the loop, whoever's watchers take part in it: so long a packet may wait. */
+static void on_turn_start(struct ev_loop *loop, ev_check *w, int revents)
+{
+    struct tunnel *t = w->data;
+
+    t->turn_start_us = clock_us();
+}
+
+static void on_turn_end(struct ev_loop *loop, ev_prepare *w, int revents)
+{
+    struct tunnel *t = w->data;
+
+    if (t->turn_start_us)
+        histogram_add(&t->relay.metrics.lag, (uint64_t)(clock_us() - t->turn_start_us));
+}
+
 /* --- What the kernel tells of the uplink ------------------------------------------- */
 
 static void on_resolved(void *arg, const struct addr *dst, const uint8_t *bytes, size_t len)
@@ -502,11 +521,16 @@ static void start_watchers(struct tunnel *t)
     ev_timer_init(&t->tick, on_tick, STACK_TICK_MS / 1e3, STACK_TICK_MS / 1e3);
     ev_timer_init(&t->sweep, on_sweep, SWEEP_S, SWEEP_S);
     t->tun_io.data = t->uplink_in.data = t->uplink_out.data = t->nexthop_io.data = t;
-    t->tick.data = t->sweep.data = t;
+    ev_check_init(&t->turn_start, on_turn_start);
+    ev_prepare_init(&t->turn_end, on_turn_end);
+    ev_set_priority(&t->turn_start, EV_MAXPRI); /* before all others */
+    t->tick.data = t->sweep.data = t->turn_start.data = t->turn_end.data = t;
     ev_io_start(loop, &t->tun_io);
     ev_io_start(loop, &t->uplink_in);
     ev_io_start(loop, &t->nexthop_io);
     ev_timer_start(loop, &t->sweep);
+    ev_check_start(loop, &t->turn_start);
+    ev_prepare_start(loop, &t->turn_end);
 }
 
 static void stop_watchers(struct tunnel *t)
@@ -519,6 +543,8 @@ static void stop_watchers(struct tunnel *t)
     ev_io_stop(loop, &t->nexthop_io);
     ev_timer_stop(loop, &t->tick);
     ev_timer_stop(loop, &t->sweep);
+    ev_check_stop(loop, &t->turn_start);
+    ev_prepare_stop(loop, &t->turn_end);
 }
 
 static int open_uplink(struct tunnel *t)
@@ -738,4 +764,30 @@ uint64_t tunnel_error_cnt(const struct tunnel *t, enum tcns_err err)
 const struct tunnel_counters *tunnel_counters(const struct tunnel *t)
 {
     return &t->relay.counters;
+}
+
+const struct tunnel_metrics *tunnel_metrics(const struct tunnel *t)
+{
+    return &t->relay.metrics;
+}
+
+static void count_peer(const struct addr *peer, unsigned left_s, void *arg)
+{
+    size_t *cnt = arg;
+
+    (*cnt)++;
+}
+
+void tunnel_get_levels(const struct tunnel *t, struct tunnel_levels *ret)
+{
+    *ret = (struct tunnel_levels){
+        .flow_cnt = t->relay.flows.cnt,
+        .flow_max_cnt = t->relay.flows.max_cnt,
+        .opening_cnt = t->relay.flows.connecting_cnt,
+        .older_cnt = t->older.cnt,
+        .buffer_len = buf_total(),
+        .buffer_max_len = t->cfg.memory_max_len,
+        .resume_cnt = tunnel_resume_cnt(t),
+    };
+    tunnel_list_fallback(t, count_peer, &ret->fallback_cnt);
 }

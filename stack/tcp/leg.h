@@ -135,6 +135,12 @@ void stack_set_mtu(enum side side, uint16_t mtu);
  * wait for it, so that one acknowledges several super-segments. */
 void stack_set_busy(enum side side, bool busy);
 
+/* What all legs have done since stack_init(). */
+struct stack_counters {
+    uint64_t retransmits[SIDE_CNT]; /* segments whose first byte was sent before */
+};
+const struct stack_counters *stack_counters(void);
+
 /* Sends what was collected. Before it, output may still be in the making. */
 void stack_flush(void);
 /* The device of that side takes packets again. */

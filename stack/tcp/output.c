@@ -291,6 +291,14 @@ static void drop_early_fin(const struct leg *leg, struct pbuf *p)
         tcp[13] &= (uint8_t)~PACKET_FIN;
 }
 
+/* Was its first byte sent before? */
+static bool is_retransmit(const struct leg *leg, const uint8_t *tcp, size_t data_len, uint32_t seq)
+{
+    bool takes_numbers = data_len > 0 || tcp[13] & (PACKET_SYN | PACKET_FIN);
+
+    return takes_numbers && leg && leg->pcb && TCP_SEQ_LT(seq, leg->pcb->snd_nxt);
+}
+
 err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
                      const struct addr *dst, uint8_t tos, struct pbuf *p)
 {
@@ -306,16 +314,19 @@ err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
         memcpy(&leg->acked_seq, tcp + 8, 4);
         leg->acked_seq = ntohl(leg->acked_seq);
     }
+    bool again = is_retransmit(leg, tcp, p->tot_len - tcp_len, seq);
     if (extends_batch(b, leg, tcp, tcp_len, p)) {
         uint8_t *have = batch_tcp(b);
         memcpy(have + 8, tcp + 8, 4); /* newest acknowledgement and window */
         memcpy(have + 14, tcp + 14, 2);
         have[13] |= tcp[13];
+        stack.counters.retransmits[side] += again;
     } else {
         output_flush(side);
         if (b->blocked)
             return ERR_WOULDBLOCK;
         start_batch(b, leg, src, dst, tos, tcp, tcp_len);
+        stack.counters.retransmits[side] += again;
         if (is_urgent(leg, seq) && p->tot_len > tcp_len) {
             split_urgent(side, p, tcp_len);
             return ERR_OK;

@@ -209,3 +209,8 @@ void stack_reset(enum side side, const struct packet *packet)
         seg_len++;
     stack_send_control(side, &tuple, 0, packet->seq + seg_len, PACKET_RST | PACKET_ACK, 0);
 }
+
+const struct stack_counters *stack_counters(void)
+{
+    return &stack.counters;
+}

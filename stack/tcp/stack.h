@@ -20,6 +20,7 @@ struct stack {
     uint64_t now_ms;
     unsigned ticks;
     const struct packet *packet; /* the one in tcp_input, for on_established */
+    struct stack_counters counters;
     bool isn_forced;             /* the next initial sequence number is isn */
     uint32_t isn;
 };

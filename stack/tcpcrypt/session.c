@@ -388,6 +388,12 @@ static bool is_key_worn(const struct session *s, bool has_data)
 
 static void count_frame(struct session *s, bool is_first, size_t len)
 {
+    struct session_counters *c = s->cfg->counters;
+
+    if (c) {
+        c->frames_sealed++;
+        c->rekeys_sent += is_first;
+    }
     if (is_first) {
         s->key_frame_cnt = 0;
         s->key_byte_cnt = 0;
@@ -507,6 +513,10 @@ static enum tcns_err on_frame(struct session *s, const uint8_t *in, size_t in_le
     if (e != TCNS_OK)
         return e;
     rekey_on_frame(&s->rekey, head.control & FRAME_CONTROL_REKEY);
+    if (s->cfg->counters) {
+        s->cfg->counters->frames_opened++;
+        s->cfg->counters->rekeys_received += (head.control & FRAME_CONTROL_REKEY) != 0;
+    }
     s->fin_received = head.flags & FRAME_FLAG_FIN;
     rx->fin = s->fin_received;
     rx->urgent = head.flags & FRAME_FLAG_URG;

@@ -89,6 +89,12 @@ typedef void (*session_random_fn)(void *out, size_t len);
 
 struct resume_cache; /* session secrets kept for resumption, RFC 8548 3.5 */
 
+/* What all sessions of a configuration have done. */
+struct session_counters {
+    uint64_t frames_sealed, frames_opened;
+    uint64_t rekeys_sent, rekeys_received; /* RFC 8548 3.8 */
+};
+
 struct session_config {
     uint8_t teps[4]; /* preference, best first; tep_cnt = 0 switches ENO off */
     size_t tep_cnt;
@@ -105,6 +111,7 @@ struct session_config {
     bool no_resume;             /* see session_set_no_resume() */
     bool no_cache;              /* see session_set_no_cache() */
     session_random_fn random;
+    struct session_counters *counters; /* borrowed; NULL: nothing is counted */
 };
 
 /* Curve25519 first, AES-128-GCM first, libsodium's randomness, no cache. */
