@@ -41,6 +41,7 @@ enum cli_option_id {
     OPT_FALLBACK_TIME,
     OPT_FLUSH,
     OPT_KEEPALIVE,
+    OPT_LISTEN,
     OPT_LOG,
     OPT_NO_RESUME,
     OPT_POLICY,

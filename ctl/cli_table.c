@@ -64,6 +64,15 @@ static const struct cli_option status_options[] = {
     {OPT_END},
 };
 
+static const struct cli_option metrics_options[] = {
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self", NETNS_MORE},
+    {OPT_LISTEN, "listen", "ADDRESS:PORT", "stay, and serve them over HTTP at /metrics",
+     "The address is a number, [::1] for instance; without one all are meant. The first line "
+     "printed is the URL. SIGTERM and SIGINT end it. Whoever reaches the port may read the "
+     "numbers"},
+    {OPT_END},
+};
+
 static const struct cli_option cache_options[] = {
     QUERY_OPTIONS,
     {OPT_FLUSH, "flush", NULL, "forget it all", "It needs root, or the daemon's user"},
@@ -93,6 +102,11 @@ const struct cli_verb cli_verbs[] = {
      "which are opened without encryption for a while because a SYN that asks for it was lost on "
      "the way. --flush forgets both; it needs root.",
      cache_options, cache_main},
+    {"metrics", NULL, "print a namespace's numbers for Prometheus, or serve them",
+     "Prints what the daemon counts in Prometheus' text form: connections by state, reason and "
+     "end, handshakes and how long they took, bytes, drops, errors. With --listen it serves them, "
+     "asking the daemon for each scrape; the server is in the namespace of the caller.",
+     metrics_options, metrics_main},
     {"version", NULL, "print the version", NULL, NULL, version_main},
     {NULL},
 };

@@ -384,6 +384,22 @@ int http_parse_address(const char *text, struct sockaddr_storage *ret, socklen_t
     return 0;
 }
 
+const char *http_format_address(const struct sockaddr_storage *addr, char out[HTTP_ADDRESS_LEN])
+{
+    const struct sockaddr_in6 *v6 = (const void *)addr;
+    const struct sockaddr_in *v4 = (const void *)addr;
+    char host[INET6_ADDRSTRLEN] = "";
+
+    if (addr->ss_family == AF_INET) {
+        inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host));
+        snprintf(out, HTTP_ADDRESS_LEN, "%s:%u", host, ntohs(v4->sin_port));
+    } else {
+        inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host));
+        snprintf(out, HTTP_ADDRESS_LEN, "[%s]:%u", host, ntohs(v6->sin6_port));
+    }
+    return out;
+}
+
 int http_listen(const struct sockaddr_storage *addr, socklen_t len)
 {
     int one = 1, zero = 0;

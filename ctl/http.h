@@ -44,6 +44,10 @@ typedef void (*http_handler_fn)(const struct http_request *request, struct http_
  * Return: 0; -EINVAL. */
 int http_parse_address(const char *text, struct sockaddr_storage *ret, socklen_t *ret_len);
 
+/* Return: out, as http_parse_address() would take it. */
+#define HTTP_ADDRESS_LEN 56
+const char *http_format_address(const struct sockaddr_storage *addr, char out[HTTP_ADDRESS_LEN]);
+
 /* Listens there, close-on-exec and non-blocking. Return: a descriptor; -errno. */
 int http_listen(const struct sockaddr_storage *addr, socklen_t len);
 

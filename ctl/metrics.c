@@ -6,8 +6,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-#define PREFIX "tcpcrypt_ns_"
+/* Not "tcpcrypt_ns_": that would read as nanoseconds, and promtool complains. */
+#define PREFIX "tcpcrypt_"
 
 const enum tcns_err metrics_errors[] = {
 #define X(name, class, num, text) TCNS_ERR_##name,
@@ -87,7 +89,7 @@ static void put_daemon(FILE *out, const struct metrics *m)
 
 static void put_connections(FILE *out, const struct metrics *m)
 {
-    const struct tunnel_metrics *t = m->tunnel;
+    const struct tunnel_metrics *t = &m->tunnel;
 
     family(out, "connections", "gauge", "Connections that live, by state and the reason for it.");
     for (int s = 0; s < TUNNEL_STATE_CNT; s++)
@@ -120,7 +122,7 @@ static void put_connections(FILE *out, const struct metrics *m)
 
 static void put_protocol(FILE *out, const struct metrics *m)
 {
-    const struct tunnel_metrics *t = m->tunnel;
+    const struct tunnel_metrics *t = &m->tunnel;
     uint64_t failures = 0;
 
     family(out, "handshake_duration_seconds", "histogram",
@@ -149,14 +151,18 @@ static void put_traffic(FILE *out, const struct metrics *m)
         size_t offset;
     } drops[] = {
 #define DROP(name, text) {text, offsetof(struct tunnel_counters, name)}
-        DROP(drop_truncated, "truncated"), DROP(drop_malformed, "malformed"),
-        DROP(drop_checksum, "checksum"),   DROP(drop_fragment, "fragment"),
-        DROP(drop_not_ours, "not-ours"),   DROP(drop_no_route, "no-route"),
-        DROP(drop_tx, "tx"),               DROP(drop_memory, "memory"),
+        DROP(drop_truncated, "truncated"),
+        DROP(drop_malformed, "malformed"),
+        DROP(drop_checksum, "checksum"),
+        DROP(drop_fragment, "fragment"),
+        DROP(drop_not_ours, "not-ours"),
+        DROP(drop_no_route, "no-route"),
+        DROP(drop_tx, "tx"),
+        DROP(drop_memory, "memory"),
 #undef DROP
     };
     const struct tunnel_counters *c = m->counters;
-    const struct tunnel_metrics *t = m->tunnel;
+    const struct tunnel_metrics *t = &m->tunnel;
     const char *name = "application_bytes_total";
 
     family(out, name, "counter", "Bytes of applications, to peers and from them.");
@@ -169,7 +175,8 @@ static void put_traffic(FILE *out, const struct metrics *m)
     BYTES(clear, "received", SIDE_OUTER);
 #undef BYTES
     name = "packets_total";
-    family(out, name, "counter", "Packets at the TUN device and the uplink; large ones count once.");
+    family(out, name, "counter",
+           "Packets at the TUN device and the uplink; large ones count once.");
 #define PACKETS(device, direction, field)                                                          \
     fprintf(out, PREFIX "%s{device=\"" device "\",direction=\"" direction "\"} %" PRIu64 "\n",     \
             name, c->field)
@@ -182,12 +189,12 @@ static void put_traffic(FILE *out, const struct metrics *m)
     for (size_t i = 0; i < sizeof(drops) / sizeof(drops[0]); i++)
         labelled(out, "drops_total", "cause", drops[i].text,
                  *(const uint64_t *)(const void *)((const char *)c + drops[i].offset));
-    counter(out, "unknown_segments_total",
-            "Segments without a connection, answered with a RST.", c->rst_unknown);
+    counter(out, "unknown_segments_total", "Segments without a connection, answered with a RST.",
+            c->rst_unknown);
     family(out, "retransmitted_segments_total", "counter",
            "Segments sent again, to the application (inner) and the peer (outer).");
-    labelled(out, "retransmitted_segments_total", "side", "inner", m->stack->retransmits[SIDE_INNER]);
-    labelled(out, "retransmitted_segments_total", "side", "outer", m->stack->retransmits[SIDE_OUTER]);
+    labelled(out, "retransmitted_segments_total", "side", "inner", t->retransmits[SIDE_INNER]);
+    labelled(out, "retransmitted_segments_total", "side", "outer", t->retransmits[SIDE_OUTER]);
 }
 
 static void put_levels(FILE *out, const struct metrics *m)
@@ -207,9 +214,9 @@ static void put_levels(FILE *out, const struct metrics *m)
     gauge(out, "fallback_peers", "Peers that get no ENO option for a while.", l->fallback_cnt);
     family(out, "loop_lag_seconds", "histogram",
            "Turns of the event loop: so long a packet may have waited.");
-    histogram(out, "loop_lag_seconds", "", &m->tunnel->lag);
+    histogram(out, "loop_lag_seconds", "", &m->tunnel.lag);
     family(out, "loop_lag_max_seconds", "gauge", "The longest of them.");
-    fprintf(out, PREFIX "loop_lag_max_seconds %.6f\n", (double)m->tunnel->lag.max_us / 1e6);
+    fprintf(out, PREFIX "loop_lag_max_seconds %.6f\n", (double)m->tunnel.lag.max_us / 1e6);
 }
 
 char *metrics_text(const struct metrics *m)

@@ -22,8 +22,7 @@ extern const size_t metrics_error_cnt;
 
 struct metrics {
     const struct tunnel_counters *counters;
-    const struct tunnel_metrics *tunnel;
-    const struct stack_counters *stack;
+    struct tunnel_metrics tunnel;
     struct tunnel_levels levels;
     uint64_t connections[TUNNEL_STATE_CNT][TUNNEL_REASON_CNT]; /* that live now */
     uint64_t errors[METRICS_ERROR_MAX_CNT];                    /* as metrics_errors[] */

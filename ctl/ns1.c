@@ -388,6 +388,8 @@ static bool call_ns1(struct ctlserver_client *c, const char *name, const json_t 
         ns1_get_session(c, n, params);
     else if (strcmp(name, "GetStatus") == 0)
         get_status(c, n);
+    else if (strcmp(name, "GetMetrics") == 0)
+        ns1_get_metrics(c, n);
     else if (strcmp(name, "GetCache") == 0)
         get_cache(c, n);
     else if (strcmp(name, "FlushCache") == 0)

@@ -37,6 +37,9 @@ void ns1_invalid_parameter(struct ctlserver_client *c, const char *name);
 /* The method GetSession. */
 void ns1_get_session(struct ctlserver_client *c, const struct ns1 *n, const json_t *params);
 
+/* The method GetMetrics. */
+void ns1_get_metrics(struct ctlserver_client *c, const struct ns1 *n);
+
 /* The answer to Down, as it goes over the wire, zero byte included. */
 #define NS1_DOWN_REPLY "{\"parameters\":{}}"
 

@@ -7,6 +7,7 @@
 
 int up_main(int argc, char **argv);
 int down_main(int argc, char **argv);
+int metrics_main(int argc, char **argv);
 int sessions_main(int argc, char **argv);
 int cache_main(int argc, char **argv);
 int status_main(int argc, char **argv);

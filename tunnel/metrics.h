@@ -23,12 +23,13 @@ struct tunnel_metrics {
     uint64_t ended[TUNNEL_END_CNT];
     uint64_t encrypted_bytes[SIDE_CNT]; /* of applications, by the side they came from */
     uint64_t clear_bytes[SIDE_CNT];     /* likewise; without connections older than us */
+    uint64_t retransmits[SIDE_CNT];     /* segments, by the side they left on */
     struct histogram full;              /* from the first SYN to agreed keys */
     struct histogram resumed;           /* likewise, keys from an earlier connection */
     struct histogram lag;               /* one turn of the loop: so long anything may wait */
 };
 
-const struct tunnel_metrics *tunnel_metrics(const struct tunnel *t);
+void tunnel_get_metrics(const struct tunnel *t, struct tunnel_metrics *ret);
 
 /* How much there is of something now, and how much there may be. */
 struct tunnel_levels {

@@ -207,6 +207,8 @@ static bool choose_session(struct relay *r, struct flow *f, uint64_t now_ms)
         return true;
     }
     f->session = session_new(v.session);
+    if (f->session)
+        session_set_counters(f->session, &r->metrics.session);
     return f->session != NULL;
 }
 

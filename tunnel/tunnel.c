@@ -766,9 +766,10 @@ const struct tunnel_counters *tunnel_counters(const struct tunnel *t)
     return &t->relay.counters;
 }
 
-const struct tunnel_metrics *tunnel_metrics(const struct tunnel *t)
+void tunnel_get_metrics(const struct tunnel *t, struct tunnel_metrics *ret)
 {
-    return &t->relay.metrics;
+    *ret = t->relay.metrics;
+    memcpy(ret->retransmits, stack_counters()->retransmits, sizeof(ret->retransmits));
 }
 
 static void count_peer(const struct addr *peer, unsigned left_s, void *arg)

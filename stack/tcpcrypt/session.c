@@ -48,6 +48,7 @@ struct session {
     uint8_t id[SESSION_ID_LEN];
     uint64_t chain; /* cache entry that this session used or made; 0: none */
     bool no_cache;
+    struct session_counters *counters; /* borrowed; NULL: not counted */
     struct resume_peer peer;
 };
 
@@ -166,6 +167,11 @@ void session_set_no_resume(struct session *s, bool no_resume)
 void session_set_no_cache(struct session *s, bool no_cache)
 {
     s->no_cache = no_cache;
+}
+
+void session_set_counters(struct session *s, struct session_counters *counters)
+{
+    s->counters = counters;
 }
 
 enum tcns_err session_set_resume_nonce_len(struct session *s, size_t len)
@@ -388,11 +394,9 @@ static bool is_key_worn(const struct session *s, bool has_data)
 
 static void count_frame(struct session *s, bool is_first, size_t len)
 {
-    struct session_counters *c = s->cfg->counters;
-
-    if (c) {
-        c->frames_sealed++;
-        c->rekeys_sent += is_first;
+    if (s->counters) {
+        s->counters->frames_sealed++;
+        s->counters->rekeys_sent += is_first;
     }
     if (is_first) {
         s->key_frame_cnt = 0;
@@ -513,9 +517,9 @@ static enum tcns_err on_frame(struct session *s, const uint8_t *in, size_t in_le
     if (e != TCNS_OK)
         return e;
     rekey_on_frame(&s->rekey, head.control & FRAME_CONTROL_REKEY);
-    if (s->cfg->counters) {
-        s->cfg->counters->frames_opened++;
-        s->cfg->counters->rekeys_received += (head.control & FRAME_CONTROL_REKEY) != 0;
+    if (s->counters) {
+        s->counters->frames_opened++;
+        s->counters->rekeys_received += (head.control & FRAME_CONTROL_REKEY) != 0;
     }
     s->fin_received = head.flags & FRAME_FLAG_FIN;
     rx->fin = s->fin_received;

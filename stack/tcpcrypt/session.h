@@ -89,12 +89,6 @@ typedef void (*session_random_fn)(void *out, size_t len);
 
 struct resume_cache; /* session secrets kept for resumption, RFC 8548 3.5 */
 
-/* What all sessions of a configuration have done. */
-struct session_counters {
-    uint64_t frames_sealed, frames_opened;
-    uint64_t rekeys_sent, rekeys_received; /* RFC 8548 3.8 */
-};
-
 struct session_config {
     uint8_t teps[4]; /* preference, best first; tep_cnt = 0 switches ENO off */
     size_t tep_cnt;
@@ -111,7 +105,6 @@ struct session_config {
     bool no_resume;             /* see session_set_no_resume() */
     bool no_cache;              /* see session_set_no_cache() */
     session_random_fn random;
-    struct session_counters *counters; /* borrowed; NULL: nothing is counted */
 };
 
 /* Curve25519 first, AES-128-GCM first, libsodium's randomness, no cache. */
@@ -143,6 +136,15 @@ void session_set_peer(struct session *s, const void *name, size_t len, size_t ho
  * session_connect() or session_accept(). The values of the configuration hold unless set. */
 void session_set_no_resume(struct session *s, bool no_resume); /* fresh key exchange always */
 void session_set_no_cache(struct session *s, bool no_cache);   /* no secret is kept after it */
+
+/* What sessions have done, for observers. */
+struct session_counters {
+    uint64_t frames_sealed, frames_opened;
+    uint64_t rekeys_sent, rekeys_received; /* RFC 8548 3.8 */
+};
+
+/* Counts there from now on; borrowed, any number of sessions may share it. */
+void session_set_counters(struct session *s, struct session_counters *counters);
 
 /* Length of our resumption nonce, 0 to 8; 8 unless set. A shorter one saves option space,
  * but is safe only where no session secret can ever be used twice: no cloned or

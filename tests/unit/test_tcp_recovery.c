@@ -149,8 +149,11 @@ static void test_two_gaps_are_filled_in_one_round(void **state)
     start();
     leg_send(&peer.leg, pattern(0), 10 * MSS);
     take_but(1 | 1 << 4);
+    assert_int_equal(stack_counters()->retransmits[SIDE_OUTER], 0);
     ack_selectively(10 * MSS);
     assert_int_equal(wire_cnt(SIDE_OUTER), 2);
+    assert_int_equal(stack_counters()->retransmits[SIDE_OUTER], 2);
+    assert_int_equal(stack_counters()->retransmits[SIDE_INNER], 0);
     check_stream(10 * MSS, false);
 }
 

@@ -443,6 +443,16 @@ static void test_outbound(void **state)
     struct tunnel_session last = last_ended();
     assert_int_equal(last.tx_bytes, 8);
     assert_int_equal(last.rx_bytes, 6);
+    const struct tunnel_metrics *m = &relay.metrics;
+    assert_int_equal(m->settled[TUNNEL_REASON_FULL], 1);
+    assert_int_equal(m->ended[TUNNEL_END_CLOSED], 1);
+    assert_int_equal(m->encrypted_bytes[SIDE_INNER], 8);
+    assert_int_equal(m->encrypted_bytes[SIDE_OUTER], 6);
+    assert_int_equal(m->clear_bytes[SIDE_INNER] + m->clear_bytes[SIDE_OUTER], 0);
+    assert_true(m->full.sum_us > 0 && m->full.sum_us == m->full.max_us);
+    assert_int_equal(m->resumed.sum_us, 0);
+    assert_int_equal(m->session.frames_sealed, 2); /* the question, the end */
+    assert_int_equal(m->session.frames_opened, 2);
 }
 
 static void test_inbound(void **state)
@@ -612,6 +622,10 @@ static void test_peer_without_eno(void **state)
     check_both_ways();
     close_in_order();
     assert_int_equal(relay.counters.flows_clear, 1);
+    assert_int_equal(relay.metrics.settled[TUNNEL_REASON_PEER_NO_ENO], 1);
+    assert_int_equal(relay.metrics.clear_bytes[SIDE_INNER], 8);
+    assert_int_equal(relay.metrics.clear_bytes[SIDE_OUTER], 6);
+    assert_int_equal(relay.metrics.full.max_us, 0);
 }
 
 static void test_inbound_without_eno(void **state)

@@ -123,8 +123,13 @@ static void test_addresses(void **state)
     struct sockaddr_storage addr;
     socklen_t len;
 
-    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        char text[HTTP_ADDRESS_LEN];
+
         assert_int_equal(http_parse_address(good[i], &addr, &len), 0);
+        assert_string_equal(http_format_address(&addr, text),
+                            good[i][0] == ':' ? "[::]:65535" : good[i]);
+    }
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_true(http_parse_address(bad[i], &addr, &len) < 0);
     assert_int_equal(http_parse_address("127.0.0.1:80", &addr, &len), 0);

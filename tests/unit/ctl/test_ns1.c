@@ -2,6 +2,7 @@
  * The methods of org.tcpcrypt.Ns1, over a tunnel that is made up here.
  */
 #include "ctl/ns1.h"
+#include "tunnel/metrics.h"
 
 #include <ev.h>
 #include <malloc.h>
@@ -99,6 +100,16 @@ void tunnel_list_fallback(const struct tunnel *t, tunnel_fallback_fn fn, void *a
     struct addr peer = addr_from_v4((uint8_t[]){192, 0, 2, 9});
 
     fn(&peer, 42, arg);
+}
+
+void tunnel_get_metrics(const struct tunnel *t, struct tunnel_metrics *ret)
+{
+    *ret = (struct tunnel_metrics){.settled[TUNNEL_REASON_FULL] = 11};
+}
+
+void tunnel_get_levels(const struct tunnel *t, struct tunnel_levels *ret)
+{
+    *ret = (struct tunnel_levels){.flow_cnt = t->session_cnt};
 }
 
 /* One connection, of the tuple that FOUND names. */
@@ -324,6 +335,42 @@ static void test_status(void **state)
     json_decref(r);
 }
 
+/* Every connection is counted, in many turns of the loop. */
+static void test_metrics(void **state)
+{
+    struct fixture *f = *state;
+
+    f->tunnel.session_cnt = MANY;
+    f->ns1.restarts = 3;
+    f->tunnel.counters.drop_checksum = 5;
+    say(f, "{\"method\":\"org.tcpcrypt.Ns1.GetMetrics\"}");
+    for (int i = 0; i < 20; i++)
+        ev_run(f->loop, EVRUN_NOWAIT);
+    assert_int_equal(recv(f->fd, f->data, 1, MSG_PEEK), -1);
+    json_t *r = hear(f);
+    const char *text = text_of(r, "text");
+    assert_non_null(text);
+    static const char *const lines[] = {
+        "connections{state=\"encrypted\",reason=\"full\"} 100000\n",
+        "connections_settled_total{reason=\"full\"} 11\n",
+        "connections_settled_total{reason=\"resumed\"} 0\n",
+        "connection_errors_total{error=\"frame-auth\"} 7\n",
+        "aead_failures_total 7\n",
+        "drops_total{cause=\"checksum\"} 5\n",
+        "worker_restarts_total 3\n",
+        "flows 100000\n",
+        "build_info{version=\"" TCNS_VERSION "\",policy=\"prefer\"} 1\n",
+    };
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        char line[128];
+
+        snprintf(line, sizeof(line), "\ntcpcrypt_%s", lines[i]);
+        if (!strstr(text, line))
+            fail_msg("%s is not in\n%s", line, text);
+    }
+    json_decref(r);
+}
+
 static void test_cache(void **state)
 {
     struct fixture *f = *state;
@@ -474,6 +521,7 @@ int main(void)
         TEST(test_fields),
         TEST(test_wrong_calls),
         TEST(test_status),
+        TEST(test_metrics),
         TEST(test_cache),
         TEST(test_get_session),
         TEST(test_get_session_wrong),
