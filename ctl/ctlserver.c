@@ -486,9 +486,12 @@ void ctlserver_free(struct ctlserver *s)
         return;
     for (int d = 0; d < DOOR_CNT; d++) {
         ev_io_stop(s->loop, &s->listeners[d]);
-        for (size_t i = 0; i < CLIENTS_MAX; i++)
-            if (s->clients[d][i])
-                client_free(s->clients[d][i]);
+        for (size_t i = 0; i < CLIENTS_MAX; i++) {
+            if (!s->clients[d][i])
+                continue;
+            flush(s->clients[d][i]); /* last words */
+            client_free(s->clients[d][i]);
+        }
     }
     free(s);
 }

@@ -32,6 +32,7 @@ typedef void (*ctlserver_call_fn)(struct ctlserver_client *c, const char *method
 /* Return: NULL when out of memory. doors are borrowed. */
 struct ctlserver *ctlserver_new(struct ev_loop *loop, const struct ctlsock *doors,
                                 ctlserver_call_fn call, void *arg);
+/* Also sends what clients can take at once of what waits for them. */
 void ctlserver_free(struct ctlserver *s);
 
 /* Both take params, which may be NULL for none. */

@@ -343,6 +343,7 @@ static void flush_cache(struct ctlserver_client *c, const struct ns1 *n)
         return;
     }
     tunnel_flush(n->tunnel);
+    ns1_watch_daemon(n->watch, "what was remembered of peers is forgotten");
     ctlserver_reply(c, NULL);
 }
 
@@ -354,6 +355,7 @@ static void down(struct ctlserver_client *c, const struct ns1 *n)
         ctlserver_error(c, SERVICE_INTERFACE ".PermissionDenied", NULL);
         return;
     }
+    ns1_watch_daemon(n->watch, "told to detach");
     /* The supervisor answers when everything is taken away, and we are gone. */
     n->on_down(n->arg, ctlserver_park(c));
 }
@@ -386,6 +388,8 @@ static bool call_ns1(struct ctlserver_client *c, const char *name, const json_t 
         list_sessions(c, n, params, more);
     else if (strcmp(name, "GetSession") == 0)
         ns1_get_session(c, n, params);
+    else if (strcmp(name, "Watch") == 0)
+        ns1_watch(c, n->watch, more);
     else if (strcmp(name, "GetStatus") == 0)
         get_status(c, n);
     else if (strcmp(name, "GetMetrics") == 0)

@@ -6,6 +6,7 @@
 
 #include "ctl/ctlserver.h"
 #include "ctl/daemon.h"
+#include "ctl/ns1_watch.h"
 #include "tcpcrypt/ctl.h"
 
 #define NS1_INTERFACE TCNS_CTL_INTERFACE
@@ -20,6 +21,7 @@ struct ns1 {
     unsigned restarts;
     double started_s;
     ino_t netns_inode;
+    struct ns1_watch *watch;
     void (*on_down)(void *arg, int client_fd); /* fd is borrowed */
     void *arg;
 };

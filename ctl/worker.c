@@ -28,6 +28,7 @@ struct worker {
     struct tunnel *tunnel;
     struct ctlserver *server;
     struct ns1 ns1;
+    struct ns1_watch watch;
     ev_io channel;
     ev_signal term;
     ev_timer beat;
@@ -158,6 +159,8 @@ static void start_tunnel(struct worker *w)
         .fallback_s = a->opts->fallback_s,
         .bypass = a->opts->bypass.ranges,
         .bypass_cnt = a->opts->bypass.cnt,
+        .on_event = ns1_watch_session,
+        .event_arg = &w->watch,
     };
 
     int err = tunnel_new(&cfg, &w->tunnel);
@@ -187,6 +190,7 @@ static void start_server(struct worker *w)
         .restarts = a->restarts,
         .started_s = a->started_s,
         .netns_inode = a->netns_inode,
+        .watch = &w->watch,
         .on_down = on_down,
         .arg = w,
     };

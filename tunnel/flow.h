@@ -37,6 +37,7 @@ struct flow {
     unsigned rule;             /* of policy; 0: its default */
     bool inbound;              /* the peer opened it */
     bool crossing;             /* both opened it at once: the SYNs settled ENO */
+    bool settled;              /* encrypted or clear has been told */
     bool queued;
     bool fin_in[SIDE_CNT];       /* that side has sent all it has */
     uint64_t bytes_in[SIDE_CNT]; /* application bytes that came from that side */

@@ -23,6 +23,22 @@ static struct leg *answerer_leg(struct flow *f)
     return &f->legs[f->inbound ? SIDE_INNER : SIDE_OUTER];
 }
 
+static void tell(const struct relay *r, enum tunnel_event event, const struct tunnel_session *s)
+{
+    if (r->on_event)
+        r->on_event(event, s, r->event_arg);
+}
+
+static void tell_of(const struct relay *r, enum tunnel_event event, const struct flow *f)
+{
+    struct tunnel_session s;
+
+    if (!r->on_event)
+        return;
+    relay_describe(f, &s);
+    tell(r, event, &s);
+}
+
 /* --- Ending ---------------------------------------------------------------------- */
 
 /* RST to whichever end is still there. */
@@ -36,6 +52,7 @@ static void end_with(struct relay *r, struct flow *f, enum tunnel_end end, enum 
     last.ended_s = clock_epoch_s();
     history_add(&r->history, &last);
     r->metrics.ended[end]++;
+    tell(r, TUNNEL_EVENT_ENDED, &last);
     for (int side = 0; side < SIDE_CNT; side++)
         leg_abort(&f->legs[side]);
     flow_kill(&r->flows, f);
@@ -246,6 +263,7 @@ void relay_open(struct relay *r, const struct tuple *tuple, enum side side, stru
         return;
     }
     r->counters.flows_opened++;
+    tell_of(r, TUNNEL_EVENT_OPENED, f);
     f->policy = policy_ref(r->policy);
     f->rule = policy_find(f->policy, tuple, f->inbound);
     if (!choose_session(r, f, now_ms))
@@ -397,6 +415,16 @@ static enum tcns_err move_bytes(struct relay *r, struct flow *f)
 
 /* --- Running --------------------------------------------------------------------- */
 
+/* Once for each connection that comes so far. */
+static void tell_settled(const struct relay *r, struct flow *f)
+{
+    if (f->settled || !f->legs[SIDE_OUTER].established ||
+        (f->session && !session_is_open(f->session)))
+        return;
+    f->settled = true;
+    tell_of(r, f->session ? TUNNEL_EVENT_ENCRYPTED : TUNNEL_EVENT_CLEAR, f);
+}
+
 static void run_relaying(struct relay *r, struct flow *f)
 {
     struct leg *inner = &f->legs[SIDE_INNER], *outer = &f->legs[SIDE_OUTER];
@@ -426,6 +454,7 @@ static void run_relaying(struct relay *r, struct flow *f)
             f->fin_in[side] = true;
     }
     enum tcns_err err = move_bytes(r, f);
+    tell_settled(r, f);
     if (err != TCNS_OK) {
         abort_flow(r, f, err);
         return;

@@ -25,6 +25,8 @@ struct relay {
     bool has_keepalive;         /* a rule asks for it, or did */
     uint64_t fallback_ms;       /* how long a peer stays in the fallback table */
     struct fallback_table fallback;
+    tunnel_event_fn on_event; /* NULL: none */
+    void *event_arg;
     struct tunnel_counters counters;
     struct tunnel_metrics metrics;
     struct history history;

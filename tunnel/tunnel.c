@@ -573,6 +573,8 @@ static int configure_relay(struct tunnel *t)
 {
     const struct tunnel_config *cfg = &t->cfg;
 
+    t->relay.on_event = t->cfg.on_event;
+    t->relay.event_arg = t->cfg.event_arg;
     t->relay.fallback_ms = (cfg->fallback_s ? cfg->fallback_s : FALLBACK_DEFAULT_S) * 1000ull;
     /* Without memory for it connections are merely not resumed. */
     t->relay.cache = cfg->resume_max_cnt ? resume_cache_new(cfg->resume_max_cnt) : NULL;

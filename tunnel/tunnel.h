@@ -18,6 +18,26 @@
 struct ev_loop;
 struct tunnel;
 
+/* What happens to a connection, and its name. */
+#define TUNNEL_EVENT_LIST(X)                                                                       \
+    X(OPENED, "opened")       /* its SYN came */                                                   \
+    X(ENCRYPTED, "encrypted") /* keys are agreed: there is a session id */                         \
+    X(CLEAR, "clear")         /* it goes on in clear */                                            \
+    X(ENDED, "ended")
+
+enum tunnel_event {
+#define X(name, text) TUNNEL_EVENT_##name,
+    TUNNEL_EVENT_LIST(X)
+#undef X
+};
+
+struct tunnel_session;
+
+/* Called in the midst of packets: it must not call back into the tunnel. Not for
+ * connections that are older than the tunnel. */
+typedef void (*tunnel_event_fn)(enum tunnel_event event, const struct tunnel_session *session,
+                                void *arg);
+
 struct tunnel_config {
     struct ev_loop *loop; /* borrowed; watchers are removed by tunnel_free() */
     int tun_fd;           /* borrowed; IFF_TUN|IFF_NO_PI|IFF_VNET_HDR, non-blocking, vnet header
@@ -31,6 +51,8 @@ struct tunnel_config {
     const struct port_range *bypass; /* borrowed; ports, local or peer, whose TCP is the
                                         kernel's own */
     size_t bypass_cnt;
+    tunnel_event_fn on_event; /* NULL: none */
+    void *event_arg;
     size_t memory_max_len; /* bytes in all queues together; 0: 256 MiB */
     size_t flow_max_cnt;   /* connections; 0: 100,000 */
     size_t resume_max_cnt; /* peers whose next connection may resume; 0: none */

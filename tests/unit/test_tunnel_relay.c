@@ -24,11 +24,24 @@ static struct {
     uint32_t urgent_at; /* position in text; 0: none */
 } far;
 
+/* What the relay told of the connection: a letter for each event. */
+static char events[8];
+
 /* --- The world ------------------------------------------------------------------------------ */
 
 static void on_event(struct leg *leg)
 {
     flow_queue(&relay.flows, flow_from_leg(leg));
+}
+
+static void on_told(enum tunnel_event event, const struct tunnel_session *s, void *arg)
+{
+    size_t len = strlen(events);
+
+    assert_true(len + 1 < sizeof(events));
+    events[len] = "oEcx"[event];
+    assert_true(event != TUNNEL_EVENT_ENCRYPTED || s->info.has_id);
+    assert_int_equal(s->end != TUNNEL_END_LIVE, event == TUNNEL_EVENT_ENDED);
 }
 
 static void on_established(struct leg *leg, const struct packet *packet)
@@ -82,6 +95,7 @@ static void new_connection(void)
     far.fin = false;
     far.urgent_at = 0;
     far.err = TCNS_OK;
+    memset(events, 0, sizeof(events));
 }
 
 static void use_policy(const struct policy_config *cfg)
@@ -104,6 +118,7 @@ static int set_up(void **state)
     wire.on_established = on_established;
     wire.on_crossing_syn = on_crossing_syn;
     memset(&relay, 0, sizeof(relay));
+    relay.on_event = on_told;
     set_policy(TUNNEL_POLICY_PREFER);
     relay.fallback_ms = 600000;
     in_one_turn = false;
@@ -570,6 +585,7 @@ static void test_truncation(void **state)
     peer_send(&net, PACKET_FIN | PACKET_ACK, NULL, 0);
     expect_both_reset(TCNS_ERR_TRUNCATED);
     assert_false(app.fin); /* it must not look like an end */
+    assert_string_equal(events, "oEx");
 }
 
 static void test_truncation_before_keys(void **state)
@@ -577,6 +593,7 @@ static void test_truncation_before_keys(void **state)
     open_outbound();
     peer_send(&net, PACKET_FIN | PACKET_ACK, NULL, 0);
     expect_both_reset(TCNS_ERR_TRUNCATED);
+    assert_string_equal(events, "ox");
 }
 
 static void test_flipped_bit(void **state)
@@ -662,6 +679,7 @@ static void test_policy_off(void **state)
     app_completes();
     check_reason(TUNNEL_REASON_OFF);
     check_both_ways();
+    assert_string_equal(events, "oc");
 }
 
 static void test_require_outbound(void **state)
@@ -675,6 +693,7 @@ static void test_require_outbound(void **state)
     expect_end(TUNNEL_END_REFUSED, TCNS_OK);
     assert_int_equal(last_ended().reason, TUNNEL_REASON_REQUIRE_REFUSED);
     assert_int_equal(relay.counters.flows_refused, 1);
+    assert_string_equal(events, "ox");
 }
 
 static void test_require_inbound(void **state)
@@ -843,6 +862,7 @@ static void test_refused(void **state)
     free(s);
     peer_expect_nothing(&app);
     expect_end(TUNNEL_END_REFUSED, TCNS_OK);
+    assert_string_equal(events, "ox");
 }
 
 static void test_inbound_refused(void **state)
@@ -1461,6 +1481,7 @@ static void soak(uint32_t seed, bool inbound, bool encrypted)
     assert_int_equal(far.text_len, SOAK_LEN);
     assert_memory_equal(far.text, pattern(0), SOAK_LEN);
     assert_true(!encrypted || far.fin);
+    assert_string_equal(events, encrypted ? "oEx" : "ocx");
 }
 
 static void test_soak(void **state)

@@ -146,6 +146,7 @@ struct fixture {
     struct tunnel tunnel;
     struct daemon_options opts;
     struct ns1 ns1;
+    struct ns1_watch watch;
     char dir[32];
     struct sockaddr_un addr;
     int fd;
@@ -167,8 +168,11 @@ static int set_up(void **state)
     assert_int_equal(listen(f->doors.path_fd, 8), 0);
     f->loop = ev_loop_new(EVFLAG_AUTO);
     daemon_options_init(&f->opts);
-    f->ns1 =
-        (struct ns1){.tunnel = &f->tunnel, .loop = f->loop, .opts = &f->opts, .uplink = "eth0"};
+    f->ns1 = (struct ns1){.tunnel = &f->tunnel,
+                          .loop = f->loop,
+                          .opts = &f->opts,
+                          .uplink = "eth0",
+                          .watch = &f->watch};
     f->server = ctlserver_new(f->loop, &f->doors, ns1_call, &f->ns1);
     f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     assert_int_equal(connect(f->fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
@@ -510,6 +514,87 @@ static void test_client_leaves_while_it_waits(void **state)
     assert_false(ev_run(f->loop, EVRUN_NOWAIT) == 0); /* the listener is still there */
 }
 
+/* --- Watch --------------------------------------------------------------------------- */
+
+#define WATCH "{\"method\":\"org.tcpcrypt.Ns1.Watch\",\"more\":true}"
+
+/* Return: the next event, which must be of that name, to be freed. */
+static json_t *hear_event(struct fixture *f, const char *name)
+{
+    json_t *r = hear(f);
+
+    assert_string_equal(text_of(r, "event"), name);
+    assert_true(json_is_true(json_object_get(r, "continues")));
+    assert_true(json_real_value(json_object_get(json_object_get(r, "parameters"), "time")) > 1e9);
+    return r;
+}
+
+static void test_watch(void **state)
+{
+    struct fixture *f = *state;
+    struct tunnel_session s = session_of(7);
+
+    ns1_watch_session(TUNNEL_EVENT_OPENED, &s, &f->watch); /* nobody is there */
+    say(f, WATCH);
+    json_decref(hear_event(f, "watching"));
+    ns1_watch_session(TUNNEL_EVENT_ENCRYPTED, &s, &f->watch);
+    ns1_watch_daemon(&f->watch, "says");
+    json_t *r = hear_event(f, "encrypted");
+    assert_string_equal(state_of(r), "encrypted");
+    json_decref(r);
+    r = hear_event(f, "daemon");
+    assert_string_equal(text_of(r, "text"), "says");
+    json_decref(r);
+    assert_true(is_silent(f));
+}
+
+/* Nothing is lost without being counted, and what is kept for the client is bounded. */
+static void test_watch_slowly(void **state)
+{
+    struct fixture *f = *state;
+    struct tunnel_session s = session_of(7);
+    json_int_t told = 0, lost = 0, events = 100000;
+
+    say(f, WATCH);
+    json_decref(hear_event(f, "watching"));
+    size_t before = mallinfo2().uordblks;
+    for (int i = 0; i < events; i++) {
+        ns1_watch_session(TUNNEL_EVENT_OPENED, &s, &f->watch);
+        ev_run(f->loop, EVRUN_NOWAIT);
+    }
+    assert_true(mallinfo2().uordblks < before + (512 << 10));
+    while (told + lost < events) {
+        json_t *r = hear(f);
+        told += strcmp(text_of(r, "event"), "opened") == 0;
+        lost += json_integer_value(json_object_get(json_object_get(r, "parameters"), "count"));
+        json_decref(r);
+    }
+    assert_int_equal(told + lost, events);
+    assert_true(told > 100);
+    assert_true(lost > 100);
+    ns1_watch_session(TUNNEL_EVENT_ENDED, &s, &f->watch);
+    json_decref(hear_event(f, "ended"));
+}
+
+static void test_watcher_leaves(void **state)
+{
+    struct fixture *f = *state;
+    struct tunnel_session s = session_of(7);
+
+    say(f, WATCH);
+    json_decref(hear_event(f, "watching"));
+    close(f->fd);
+    ns1_watch_session(TUNNEL_EVENT_OPENED, &s, &f->watch);
+    for (int i = 0; i < 10; i++)
+        ev_run(f->loop, EVRUN_NOWAIT);
+    assert_null(f->watch.first);
+    f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    assert_int_equal(connect(f->fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
+    json_t *r = ask(f, "{\"method\":\"org.tcpcrypt.Ns1.Watch\"}");
+    assert_string_equal(error_of(r), "org.varlink.service.ExpectedMore");
+    json_decref(r);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
@@ -528,6 +613,9 @@ int main(void)
         TEST(test_wait_until_negotiated),
         TEST(test_wait_ends),
         TEST(test_client_leaves_while_it_waits),
+        TEST(test_watch),
+        TEST(test_watch_slowly),
+        TEST(test_watcher_leaves),
     };
 
     return cmocka_run_group_tests_name("ctl/ns1", tests, NULL, NULL);
