@@ -38,6 +38,17 @@
          "ciphers to offer, best first (default: all):\n" SUITES_AEAD_NAMES,                       \
          "The host that answers the SYN chooses, by its own order",                                \
          SUITES_AEAD_NAMES},                                                                       \
+        {OPT_TEP_A, "tep-a", "NAME[,NAME...]",                                                     \
+         "the same, for connections that are opened here only"},                                   \
+        {OPT_TEP_B, "tep-b", "NAME[,NAME...]", "the same, for those that the peer opens only"},    \
+        {OPT_AEAD_A, "aead-a", "NAME[,NAME...]",                                                   \
+         "ciphers for connections that are opened here only"},                                     \
+        {OPT_AEAD_B, "aead-b", "NAME[,NAME...]", "ciphers for those that the peer opens only"},    \
+        {OPT_RULE, "rule", "RULE",                                                                 \
+         "what holds for some connections: an action (prefer, require,\n"                          \
+         "off), then which, as in \"require out peer=10.0.0.0/8 port=80\";\n"                      \
+         "again for more: the first that matches a connection decides",                            \
+         "See POLICY"},                                                                            \
         {OPT_NO_RESUME, "no-resume", NULL, "exchange keys afresh for every connection",            \
          "By default a connection to a host that was met before begins with keys that are "        \
          "derived from the earlier ones, and sends data at once"},                                 \
@@ -69,7 +80,7 @@
  * value. Return: false when id is none of these. */
 bool attach_read_option(const struct cli_verb *verb, int id, struct daemon_options *opts);
 
-/* Return: "off", "on", "mandatory". */
-const char *attach_app_aware_name(const struct session_config *cfg);
+/* All options are read: do they go together? Exits with a usage error when not. */
+void attach_check_options(const struct cli_verb *verb, const struct daemon_options *opts);
 
 #endif

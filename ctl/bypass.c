@@ -86,12 +86,9 @@ static const char *parse_port(const char *s, uint16_t *ret)
     return end;
 }
 
-static int add_word(struct bypass *b, const char *word)
+int bypass_parse_range(const char *word, struct port_range *ret)
 {
     struct port_range r;
-
-    if (strcmp(word, "default") == 0)
-        return add_encrypting(b);
     const char *rest = parse_port(word, &r.first);
     if (!rest)
         return -EINVAL;
@@ -100,7 +97,18 @@ static int add_word(struct bypass *b, const char *word)
         rest = parse_port(rest + 1, &r.last);
     if (!rest || *rest || r.last < r.first)
         return -EINVAL;
-    return bypass_add(b, r);
+    *ret = r;
+    return 0;
+}
+
+static int add_word(struct bypass *b, const char *word)
+{
+    struct port_range r;
+
+    if (strcmp(word, "default") == 0)
+        return add_encrypting(b);
+    int err = bypass_parse_range(word, &r);
+    return err ? err : bypass_add(b, r);
 }
 
 int bypass_parse(const char *text, struct bypass *ret)

@@ -26,6 +26,9 @@ void bypass_default(struct bypass *b);
  * ranges. *ret is written only on success. */
 int bypass_parse(const char *text, struct bypass *ret);
 
+/* Reads "80" or "6000-6010". Return: 0; -EINVAL. */
+int bypass_parse_range(const char *word, struct port_range *ret);
+
 /* Return: 0; -E2BIG when the set is full. */
 int bypass_add(struct bypass *b, struct port_range range);
 

@@ -195,15 +195,6 @@ int cli_next(const struct cli_verb *verb, int argc, char **argv)
 
 /* --- Values ----------------------------------------------------------------- */
 
-enum tunnel_policy cli_policy(const struct cli_verb *verb, const char *text)
-{
-    enum tunnel_policy policy;
-
-    if (policy_parse(text, &policy) < 0)
-        cli_usage(verb, "policy \"%s\" is none of prefer, require, off", text);
-    return policy;
-}
-
 const char *cli_place(const struct cli_verb *verb, const char *text)
 {
     if (!ctlsock_is_place(text))

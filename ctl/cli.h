@@ -35,6 +35,8 @@ enum cli_option_id {
     OPT_CTL = 'u', /* the letter that the original has for it */
     OPT_VERBOSE = 'v',
     OPT_AEAD = 0x100,
+    OPT_AEAD_A,
+    OPT_AEAD_B,
     OPT_APP_AWARE,
     OPT_BYPASS,
     OPT_ENDED,
@@ -47,7 +49,10 @@ enum cli_option_id {
     OPT_POLICY,
     OPT_READY_FD,
     OPT_REKEY_BYTES,
+    OPT_RULE,
     OPT_TEP,
+    OPT_TEP_A,
+    OPT_TEP_B,
     OPT_UPLINK,
     OPT_WAIT,
     OPT_EXEC_FIRST = 0x200, /* from here on: exec's own */
@@ -97,7 +102,6 @@ void cli_usage(const struct cli_verb *verb, const char *fmt, ...)
     __attribute__((noreturn, format(printf, 2, 3)));
 
 /* Values several verbs read; each is a usage error when it does not parse. */
-enum tunnel_policy cli_policy(const struct cli_verb *verb, const char *text);
 /* A place of the ctl socket, see ctlsock_is_place(). */
 const char *cli_place(const struct cli_verb *verb, const char *text);
 long cli_number(const struct cli_verb *verb, const char *what, const char *text, long min,

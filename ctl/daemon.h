@@ -26,7 +26,7 @@ struct daemon_options {
     unsigned keepalive_s;            /* see struct tunnel_config; 0: none */
     unsigned fallback_s;             /* likewise */
     struct policy_settings settings; /* of single roles; see struct policy_config */
-    const struct policy_rule *rules; /* borrowed */
+    struct policy_rule *rules;       /* see settings_add_rule() */
     size_t rule_cnt;
     const char *ctl;          /* borrowed; a third door, see ctlsock_is_place(); NULL: none */
     enum log_level log_level; /* of supervisor and worker */

@@ -117,6 +117,7 @@ static void parse_options(struct exec *x, int argc, char **argv)
         x->verbose = true;
         x->opts.log_level = cli_more_verbose(x->opts.log_level);
     }
+    attach_check_options(verb, &x->opts);
     if (optind >= argc)
         cli_usage(verb, "no command");
     x->argv = argv + optind;

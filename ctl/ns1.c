@@ -295,7 +295,7 @@ static void add_options(json_t *o, const struct daemon_options *opts)
     json_object_set_new(o, "resume", json_boolean(!cfg->no_resume));
     set_number(o, "keepalive", opts->keepalive_s);
     set_number(o, "rekey_bytes", cfg->rekey_bytes);
-    set_text(o, "app_aware", attach_app_aware_name(cfg));
+    set_text(o, "app_aware", suites_app_aware_name(cfg));
     set_number(o, "fallback_time", opts->fallback_s);
 }
 

@@ -115,3 +115,8 @@ const char *suites_aead_name(uint16_t aead)
 {
     return name_of(aeads, aead);
 }
+
+const char *suites_app_aware_name(const struct session_config *cfg)
+{
+    return cfg->mandatory_app_aware ? "mandatory" : cfg->app_aware ? "on" : "off";
+}

@@ -20,6 +20,9 @@ int suites_parse_aeads(const char *text, struct session_config *cfg, const char 
 const char *suites_tep_name(uint8_t tep);
 const char *suites_aead_name(uint16_t aead);
 
+/* Return: "off", "on", "mandatory". */
+const char *suites_app_aware_name(const struct session_config *cfg);
+
 /* All names, as they stand in help texts. */
 #define SUITES_TEP_NAMES  "Curve25519, Curve448, P-256, P-521"
 #define SUITES_AEAD_NAMES "AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305"

@@ -112,6 +112,7 @@ int up_main(int argc, char **argv)
     daemon_options_init(&u.opts);
     while ((id = cli_next(u.verb, argc, argv)) != -1)
         read_option(&u, id);
+    attach_check_options(u.verb, &u.opts);
     if (!u.netns)
         cli_usage(u.verb, "which namespace? give --netns");
     u.opts.netns_fd = netns_open(u.netns);

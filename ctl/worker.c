@@ -132,17 +132,22 @@ static void test_one(const struct worker_args *args, const struct session_config
 /* Not only to find out: what the crypto libraries load on first use is loaded now. */
 static void test_crypto(const struct worker_args *args)
 {
-    const struct session_config *cfg = &args->opts->session;
+    struct policy_config cfg = daemon_policy(args->opts);
+    struct session_config all;
+    struct policy *policy;
 
-    if (args->opts->policy == TUNNEL_POLICY_OFF)
-        return;
-    for (size_t i = 0; i < cfg->tep_cnt; i++) {
-        struct session_config one = {.teps = {cfg->teps[i]}, .tep_cnt = 1};
-        test_one(args, &one, suites_tep_name(cfg->teps[i]), "tep");
+    int err = policy_new(&cfg, &policy);
+    if (err)
+        fail(args, err, "cannot read the policy");
+    policy_suites(policy, &all);
+    policy_unref(policy);
+    for (size_t i = 0; i < all.tep_cnt; i++) {
+        struct session_config one = {.teps = {all.teps[i]}, .tep_cnt = 1};
+        test_one(args, &one, suites_tep_name(all.teps[i]), "tep");
     }
-    for (size_t i = 0; i < cfg->aead_cnt; i++) {
-        struct session_config one = {.aeads = {cfg->aeads[i]}, .aead_cnt = 1};
-        test_one(args, &one, suites_aead_name(cfg->aeads[i]), "aead");
+    for (size_t i = 0; i < all.aead_cnt; i++) {
+        struct session_config one = {.aeads = {all.aeads[i]}, .aead_cnt = 1};
+        test_one(args, &one, suites_aead_name(all.aeads[i]), "aead");
     }
 }
 

@@ -322,6 +322,34 @@ size_t policy_rule_cnt(const struct policy *p)
     return p->rule_cnt;
 }
 
+static void add_suites(struct session_config *all, const struct session_config *cfg)
+{
+    for (size_t i = 0; i < cfg->tep_cnt; i++)
+        if (!memchr(all->teps, cfg->teps[i], all->tep_cnt))
+            all->teps[all->tep_cnt++] = cfg->teps[i];
+    for (size_t i = 0; i < cfg->aead_cnt; i++) {
+        size_t k = 0;
+        while (k < all->aead_cnt && all->aeads[k] != cfg->aeads[i])
+            k++;
+        if (k == all->aead_cnt)
+            all->aeads[all->aead_cnt++] = cfg->aeads[i];
+    }
+}
+
+void policy_suites(const struct policy *p, struct session_config *ret)
+{
+    struct session_config all = {.tep_cnt = 0};
+
+    for (size_t i = 0; i <= p->rule_cnt; i++) {
+        const struct entry *e = &p->entries[i];
+        if (e->policy != TUNNEL_POLICY_PREFER && e->policy != TUNNEL_POLICY_REQUIRE)
+            continue;
+        for (int role = 0; role < ROLE_CNT; role++)
+            add_suites(&all, &e->session[role]);
+    }
+    *ret = all;
+}
+
 /* --- Names ----------------------------------------------------------------------- */
 
 const char *policy_name(enum tunnel_policy policy)

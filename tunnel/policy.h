@@ -117,6 +117,9 @@ struct policy_verdict policy_verdict(const struct policy *p, unsigned rule, enum
 uint64_t policy_matched_cnt(const struct policy *p, unsigned rule);
 size_t policy_rule_cnt(const struct policy *p);
 
+/* Every TEP and every AEAD that some rule or the default may negotiate, in no order. */
+void policy_suites(const struct policy *p, struct session_config *ret);
+
 bool policy_prefix_has(const struct policy_prefix *prefix, const struct addr *addr);
 
 /* Whether a rule of action BYPASS takes packets of that connection. */

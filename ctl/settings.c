@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The options that shape what becomes of connections, by key and value.
+ */
+#include "ctl/settings.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECONDS_MAX (24 * 60 * 60)
+
+static int fail(char err[SETTINGS_ERROR_LEN], int code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int fail(char err[SETTINGS_ERROR_LEN], int code, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(err, SETTINGS_ERROR_LEN, fmt, ap);
+    va_end(ap);
+    return code;
+}
+
+static int set_policy(struct daemon_options *o, const char *value, char err[SETTINGS_ERROR_LEN])
+{
+    if (policy_parse(value, &o->policy) == 0)
+        return 0;
+    return fail(err, -EINVAL, "policy: \"%.60s\" is none of prefer, require, off", value);
+}
+
+static int set_bypass(struct daemon_options *o, const char *value, char err[SETTINGS_ERROR_LEN])
+{
+    int e = bypass_parse(value, &o->bypass);
+
+    if (e == -E2BIG)
+        return fail(err, -EINVAL, "bypass: more than %d port ranges", BYPASS_MAX_CNT);
+    if (e)
+        return fail(err, -EINVAL,
+                    "bypass: \"%.60s\" is no list of ports; allowed are numbers and ranges like "
+                    "6000-6010, \"default\", and \"none\" alone",
+                    value);
+    return 0;
+}
+
+static int set_fallback_time(struct daemon_options *o, const char *value,
+                             char err[SETTINGS_ERROR_LEN])
+{
+    char *end;
+    unsigned long n = strtoul(value, &end, 10);
+
+    if (*value < '0' || *value > '9' || *end || n < 1 || n > SECONDS_MAX)
+        return fail(err, -EINVAL, "fallback-time: \"%.60s\" is no number from 1 to %d", value,
+                    SECONDS_MAX);
+    o->fallback_s = (unsigned)n;
+    return 0;
+}
+
+int settings_add_rule(struct daemon_options *o, const struct policy_rule *rule,
+                      char err[SETTINGS_ERROR_LEN])
+{
+    if (o->rule_cnt >= POLICY_RULE_MAX_CNT)
+        return fail(err, -EINVAL, "more than %d rules", POLICY_RULE_MAX_CNT);
+    struct policy_rule *rules = reallocarray(o->rules, o->rule_cnt + 1, sizeof(*rules));
+    if (!rules)
+        return fail(err, -ENOMEM, "out of memory");
+    o->rules = rules;
+    rules[o->rule_cnt++] = *rule;
+    return 0;
+}
+
+static int set_rule(struct daemon_options *o, const char *value, char err[SETTINGS_ERROR_LEN])
+{
+    struct policy_rule rule;
+    char why[SETTINGS_ERROR_LEN - 40];
+    int e = ruletext_parse(value, &rule, err);
+
+    if (!e)
+        return settings_add_rule(o, &rule, err);
+    snprintf(why, sizeof(why), "%s", err);
+    return fail(err, e, "rule: %s", why);
+}
+
+/* What holds for both roles goes where it always was, so that a role's own list, which is
+ * kept apart, wins whatever the order. */
+static int set_shared(struct daemon_options *o, const char *key, const char *value,
+                      char err[SETTINGS_ERROR_LEN])
+{
+    size_t len = strlen(key);
+    bool is_of_role =
+        len > 2 && (strcmp(key + len - 2, "-a") == 0 || strcmp(key + len - 2, "-b") == 0);
+    struct policy_settings s = {.session = {o->session, o->session}};
+    int e = ruletext_set_setting(is_of_role ? &o->settings : &s, key, value, err);
+
+    if (e || is_of_role)
+        return e;
+    if (s.set & POLICY_SET_KEEPALIVE && s.keepalive_s == 0)
+        return fail(err, -EINVAL, "keepalive: \"%.60s\" is no number from 1 to %d", value,
+                    SECONDS_MAX);
+    o->session = s.session[SESSION_ROLE_A];
+    o->session.no_cache = o->session.no_resume;
+    if (s.set & POLICY_SET_KEEPALIVE)
+        o->keepalive_s = s.keepalive_s;
+    return 0;
+}
+
+static const struct {
+    const char *key;
+    int (*set)(struct daemon_options *o, const char *value, char err[SETTINGS_ERROR_LEN]);
+} own[] = {
+    {"policy", set_policy},
+    {"bypass", set_bypass},
+    {"fallback-time", set_fallback_time},
+    {"rule", set_rule},
+};
+
+int settings_set(struct daemon_options *o, const char *key, const char *value,
+                 char err[SETTINGS_ERROR_LEN])
+{
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        if (strcmp(own[i].key, key) == 0)
+            return own[i].set(o, value, err);
+    return set_shared(o, key, value, err);
+}
+
+bool settings_has(const char *key)
+{
+    struct policy_settings s = {.set = 0};
+    char err[SETTINGS_ERROR_LEN];
+
+    for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+        if (strcmp(own[i].key, key) == 0)
+            return true;
+    return ruletext_set_setting(&s, key, "", err) != -ENOENT;
+}
+
+void settings_done(struct daemon_options *o)
+{
+    free(o->rules);
+    o->rules = NULL;
+    o->rule_cnt = 0;
+}

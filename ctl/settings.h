@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The options that shape what becomes of connections, by key and value: on the command line,
+ * in the configuration file, and while the daemon runs.
+ */
+#ifndef TCNS_CTL_SETTINGS_H
+#define TCNS_CTL_SETTINGS_H
+
+#include <stdbool.h>
+
+#include "ctl/daemon.h"
+#include "ctl/ruletext.h"
+
+#define SETTINGS_ERROR_LEN RULETEXT_ERROR_LEN
+
+/* Return: whether key is one of policy, bypass, rule, tep, tep-a, tep-b, aead, aead-a, aead-b,
+ * app-aware, no-resume, keepalive, rekey-bytes, fallback-time. */
+bool settings_has(const char *key);
+
+/* Reads one of these into opts; "rule" adds one. Return: 0; -ENOENT when key is none of
+ * these; -EINVAL, -ENOMEM and a sentence in err (no final stop). */
+int settings_set(struct daemon_options *opts, const char *key, const char *value,
+                 char err[SETTINGS_ERROR_LEN]);
+
+/* Adds a rule behind those that are there. Return: as above. */
+int settings_add_rule(struct daemon_options *opts, const struct policy_rule *rule,
+                      char err[SETTINGS_ERROR_LEN]);
+
+/* Frees the rules. */
+void settings_done(struct daemon_options *opts);
+
+#endif

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Policy rules on real connections: which rule decides, and what then happens."""
+import contextlib
+import errno
+
+import tap
+from lab import Failure, expect, expect_eq
+
+
+@contextlib.contextmanager
+def talk(client, server, port, addr=None):
+    """A connection that has carried a byte each way: client's socket, server's socket."""
+    addr = addr or server.ip4
+    with server.listen(port, "::" if ":" in addr else None) as listener, \
+            client.connect(addr, port) as c:
+        s, _ = listener.accept()
+        with s:
+            s.settimeout(10)
+            for x, y in ((c, s), (s, c)):
+                x.sendall(b"x")
+                expect_eq(y.recv(1), b"x")
+            yield c, s
+
+
+def session_at(ns, port):
+    """The one live session of ns with that port at either end."""
+    found = [s for s in ns.sessions() if port in (s["local_port"], s["peer_port"])]
+    expect_eq(len(found), 1, f"sessions with port {port}")
+    return found[0]
+
+
+def seen(client, server, port, addr=None, at=None):
+    """Return: reason, rule and the rule's name of a connection, as the client's daemon tells them."""
+    with talk(client, server, port, addr):
+        s = session_at(at or client, port)
+        return s["reason"], s["rule"], s.get("rule_name")
+
+
+def refused(client, server, port, addr=None):
+    with server.listen(port, "::" if addr and ":" in addr else None):
+        try:
+            client.connect(addr or server.ip4, port).close()
+        except OSError as e:
+            return e.errno == errno.ECONNREFUSED
+        return False
+
+
+def rules(*texts):
+    return sum((["--rule", t] for t in texts), [])
+
+
+def test_first_match_by_prefix_port_and_direction(lab):
+    _, a, b, c = lab.star("a", "b", "c")
+    a.up(*rules(f"off name=plain peer={b.ip4} port=7001",
+                f"require peer={b.ip4},{b.ip6}",
+                "off in port=7005-7006 name=in",
+                f"off peer={c.ip4[:-1]}0/24",
+                "off peer=fd77:3::/64"))
+    b.up()
+    c.up()
+    expect_eq(seen(a, b, 7001), ("rule-off", 1, "plain"))
+    expect_eq(seen(a, b, 7002), ("full", 2, None))
+    expect_eq(seen(a, b, 7003, b.ip6), ("full", 2, None))
+    expect_eq(seen(a, c, 7004), ("rule-off", 4, None))
+    expect_eq(seen(a, c, 7005), ("rule-off", 4, None), "out, so not rule 3")
+    expect_eq(seen(c, a, 7005, at=a), ("rule-off", 3, "in"))
+    expect_eq(seen(a, c, 7007, c.ip6), ("rule-off", 5, None))
+    expect_eq(seen(c, a, 7008, a.ip6, at=a), ("rule-off", 5, None))
+    reason, rule, name = seen(b, a, 7009, at=b)
+    expect(reason in ("full", "resumed"), "b has no rules", reason)
+    expect_eq((rule, name), (0, None))
+
+
+def test_require_by_rule(lab):
+    _, a, b = lab.star("a", "b")
+    a.up(*rules("require name=db out peer-port=7001", "require in local-port=7002"))
+    for addr in (b.ip4, b.ip6):
+        expect(refused(a, b, 7001, addr), "b has no tcpcrypt")
+        expect_eq(seen(a, b, 7003, addr), ("peer-no-eno", 0, None))
+    last = [s for s in a.sessions_ended() if s["peer_port"] == 7001][-1]
+    expect_eq((last["reason"], last["rule"], last["rule_name"], last["end"]),
+              ("require-refused", 1, "db", "refused"))
+    for addr in (a.ip4, a.ip6):
+        expect(refused(b, a, 7002, addr), "in, and b has no tcpcrypt")
+    b.up()
+    expect_eq(seen(a, b, 7001), ("full", 1, "db"))
+    expect_eq(seen(b, a, 7002, at=a)[1:], (2, None))
+
+
+def test_exception_from_require(lab):
+    """The default may be strict and rules lenient."""
+    _, a, b = lab.star("a", "b")
+    a.up("--policy", "require", *rules("prefer port=7001", "off port=7002"))
+    expect_eq(seen(a, b, 7001), ("peer-no-eno", 1, None))
+    expect_eq(seen(a, b, 7002), ("rule-off", 2, None))
+    expect(refused(a, b, 7003))
+
+
+def test_suites_by_rule_and_role(lab):
+    _, a, b = lab.star("a", "b")
+    a.up("--aead", "AES-128-GCM", "--aead-b", "AES-256-GCM",
+         *rules("prefer port=7001 aead=ChaCha20-Poly1305 tep=P-256",
+                "prefer port=7002 aead-b=ChaCha20-Poly1305 tep-a=P-521 no-resume rekey-bytes=1000"))
+    b.up()
+
+    def suite(client, server, port):
+        with talk(client, server, port):
+            s = session_at(a, port)
+            return s["role"], s["tep"].split("_")[-1], s["aead"]
+
+    expect_eq(suite(a, b, 7000), ("a", "Curve25519", "AEAD_AES_128_GCM"))
+    expect_eq(suite(b, a, 7000), ("b", "Curve25519", "AEAD_AES_256_GCM"))
+    expect_eq(suite(a, b, 7001), ("a", "P256", "AEAD_CHACHA20_POLY1305"))
+    expect_eq(suite(b, a, 7001), ("b", "P256", "AEAD_CHACHA20_POLY1305"))
+    expect_eq(suite(a, b, 7002), ("a", "P521", "AEAD_AES_128_GCM"))
+    expect_eq(suite(b, a, 7002), ("b", "Curve25519", "AEAD_CHACHA20_POLY1305"))
+    with talk(a, b, 7002) as (c, s):
+        c.sendall(b"x" * 20000)
+        left = 20000
+        while left:
+            left -= len(s.recv(left))
+        now = session_at(a, 7002)
+        expect_eq(now["reason"], "full", "never resumed")
+        expect(now["tx_generation"] >= 1, "rekeys after 1,000 bytes", now)
+
+
+def test_wrong_rules(lab):
+    _, a = lab.star("a")
+    for text, words in (("off peer=10.0.0.1/8", "has bits set behind its length"),
+                        ("maybe", "is none of prefer, require, off"),
+                        ("off colour=red", "is no key of a rule; there are action,")):
+        r = a.up("--rule", text, check=False)
+        expect_eq(r.returncode, 2)
+        expect(words in r.stderr, "says what is wrong", r.stderr)
+    r = a.up(*rules("off name=x", "off name=x"), check=False)
+    expect_eq((r.returncode, "same name" in r.stderr), (2, True), r.stderr)
+    if a.snapshot()["link"].count("tcpcrypt0"):
+        raise Failure("it attached")
+
+
+if __name__ == "__main__":
+    tap.main()
