@@ -16,7 +16,10 @@
 
 static const struct cli_option up_options[] = {
     {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS, NETNS_MORE},
-    {OPT_UPLINK, "uplink", "IF", "interface to the outside (default: that of the default route)"},
+    {OPT_UPLINK, "uplink", "IF", "interface to the outside; again for more (default: those with a\n"
+     "default route, and Ethernet devices with an address and a route)",
+     "Exactly those are uplinks then, 16 at most, and TCP by other interfaces is left alone. "
+     "By default, which bridges are none, those that come later are taken, too"},
     ATTACH_OPTIONS,
     {OPT_FOREGROUND, "foreground", NULL, "stay, and log to standard error",
      "SIGTERM and SIGINT detach"},

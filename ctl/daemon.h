@@ -14,12 +14,13 @@
 
 #include "base/log.h"
 #include "ctl/bypass.h"
+#include "ctl/links.h"
 #include "ctl/sdnotify.h"
 #include "tunnel/tunnel.h"
 
 struct daemon_options {
     int netns_fd;       /* borrowed; the container's namespace; -1: the calling one */
-    const char *uplink; /* borrowed; interface name; NULL: that of the default route */
+    struct links uplinks; /* names of interfaces; none: those that links.h says */
     enum tunnel_policy policy;
     struct bypass bypass;            /* see bypass_default() */
     struct session_config session;   /* the cache is the tunnel's */
@@ -63,7 +64,7 @@ struct daemon {
  * Return: 0 and *ret, which daemon_stop() or daemon_release() ends;
  * -errno and a sentence for people in err (no program name, no final stop);
  * -EALREADY when a daemon is attached to the namespace, -EPERM without
- * CAP_NET_ADMIN and CAP_NET_RAW there, -ENETUNREACH without a default route. */
+ * CAP_NET_ADMIN and CAP_NET_RAW there, -ENETUNREACH without an uplink. */
 int daemon_start(const struct daemon_options *opts, struct daemon *ret, char err[DAEMON_ERROR_LEN]);
 
 /* Ends every connection, takes everything away that was configured, and waits

@@ -368,7 +368,7 @@ static int attach(struct exec *x)
     char text[DAEMON_ERROR_LEN];
 
     x->opts.netns_fd = x->netns_fd;
-    x->opts.uplink = EXEC_LINK_INSIDE;
+    x->opts.uplinks = (struct links){.entries = {{.name = EXEC_LINK_INSIDE}}, .cnt = 1};
     x->opts.keep_stderr = x->verbose;
     x->opts.end_with_caller = true;
     int err = daemon_start(&x->opts, &x->daemon, text);

@@ -12,6 +12,8 @@
 
 #include "base/log.h"
 
+#define NAMES_LEN (TUNNEL_UPLINK_MAX_CNT * (IFNAMSIZ + 4))
+
 /* Runs commands in the current namespace. libnftables tells errors only in
  * words; errno is that of its last system call, so it is asked first for
  * permission and else called EIO. */
@@ -68,13 +70,13 @@ static const char own_ports_only[] = "tcp flags & (fin | syn | rst | ack) == syn
 
 /* Fragments behind the first have no ports to look at, and without the first
  * the kernel never completes them. */
-static void print_ingress(FILE *out, const char *uplink, const struct bypass *bypass, bool strict)
+static void print_ingress(FILE *out, const char *names, const struct bypass *bypass, bool strict)
 {
     fprintf(out, "table netdev " INGRESS_TABLE " {\n");
     print_bypass(out, bypass);
     fprintf(out,
             "chain ingress {\n"
-            "type filter hook ingress device \"%s\" priority 0; policy accept;\n"
+            "type filter hook ingress devices = { %s } priority 0; policy accept;\n"
             "meta l4proto != tcp accept\n"
             "ip frag-off & 0x1fff != 0 accept\n"
             "frag frag-off != 0 accept\n"
@@ -82,29 +84,43 @@ static void print_ingress(FILE *out, const char *uplink, const struct bypass *by
             "fib daddr type local drop\n"
             "}\n"
             "}\n",
-            uplink, strict ? own_ports_only : "", native);
+            names, strict ? own_ports_only : "", native);
 }
 
 /* A reset, because an ICMP error does not reach an IPv6 socket that is bound to a
  * device: tried. */
-static void print_guard(FILE *out, const char *uplink, const struct bypass *bypass)
+static void print_guard(FILE *out, const char *names, const struct bypass *bypass)
 {
     fprintf(out, "table inet " INGRESS_TABLE " {\n");
     print_bypass(out, bypass);
     fprintf(out,
             "chain output {\n"
             "type filter hook output priority 0; policy accept;\n"
-            "oifname != \"%s\" accept\n"
+            "oifname != { %s } accept\n"
             "meta l4proto != tcp accept\n"
             "%s"
             "reject with tcp reset\n"
             "}\n"
             "}\n",
-            uplink, native);
+            names, native);
 }
 
-int ingress_set(const char *uplink, const struct bypass *bypass, bool strict)
+/* Those that are there: a chain of one that is not cannot be made. Return: how many. */
+static size_t list_names(const struct links *uplinks, char out[NAMES_LEN])
 {
+    size_t cnt = 0, len = 0;
+
+    out[0] = '\0';
+    for (size_t i = 0; i < uplinks->cnt; i++)
+        if (uplinks->entries[i].ifindex > 0)
+            len += (size_t)snprintf(out + len, NAMES_LEN - len, "%s\"%s\"", cnt++ ? ", " : "",
+                                    uplinks->entries[i].name);
+    return cnt;
+}
+
+int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool strict)
+{
+    char names[NAMES_LEN];
     char *text = NULL;
     size_t len;
 
@@ -113,8 +129,10 @@ int ingress_set(const char *uplink, const struct bypass *bypass, bool strict)
         return -ENOMEM;
     print_removal(out, "netdev");
     print_removal(out, "inet");
-    print_ingress(out, uplink, bypass, strict);
-    print_guard(out, uplink, bypass);
+    if (list_names(uplinks, names) > 0) {
+        print_ingress(out, names, bypass, strict);
+        print_guard(out, names, bypass);
+    }
     if (fclose(out) != 0) {
         free(text);
         return -ENOMEM;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * The nftables tables that keep the container's TCP from its kernel's own TCP.
  *
- * The ingress: a chain of family netdev on the uplink's ingress drops what is TCP to an own
+ * The ingress: a chain of family netdev on the uplinks' ingress drops what is TCP to an own
  * address, so that the kernel answers none of it; our packet socket sees packets
  * before the chain does.
  *
- * The guard: a chain of family inet on output resets TCP that leaves by the uplink
+ * The guard: a chain of family inet on output resets TCP that leaves by an uplink
  * and neither is bypassed nor has come through the tunnel (whose packets pass no
  * output hook): a socket that is bound to the device (SO_BINDTODEVICE), or one that
  * somebody's routing leads past us. Its answers would be dropped, so it would wait for
@@ -20,13 +20,14 @@
 #include <stdbool.h>
 
 #include "ctl/bypass.h"
+#include "ctl/links.h"
 
 #define INGRESS_TABLE "tcpcrypt-ns"
 
 /* Puts both in place, or replaces them, in one transaction. strict: who connects to us
  * can't bypass us by the port it comes from.
  * Return: 0; -errno, with nft's own words logged. */
-int ingress_set(const char *uplink, const struct bypass *bypass, bool strict);
+int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool strict);
 
 /* The guard must go before the rules do, so that connections older than us go on; the
  * ingress after them. *ret_found: it was there. Return: 0; -errno. */

@@ -19,12 +19,13 @@
 
 static const uint8_t families[] = {AF_INET, AF_INET6};
 
-void mirror_init(struct mirror *m, struct nl_sock *rtnl, int tun_ifindex, int uplink_ifindex)
+void mirror_init(struct mirror *m, struct nl_sock *rtnl, int tun_ifindex,
+                 const struct links *uplinks)
 {
     *m = (struct mirror){
         .rtnl = rtnl,
         .tun_ifindex = tun_ifindex,
-        .uplink_ifindex = uplink_ifindex,
+        .uplinks = uplinks,
     };
 }
 
@@ -142,7 +143,7 @@ static void choose_source(const struct planning *p, const struct mirror_seen *s,
     if (r->family == AF_INET && s->has_gateway)
         to = s->gateway;
     memset(&source, 0, sizeof(source));
-    if (mirror_msg_source(p->m, r->family, &to, &source) < 0)
+    if (mirror_msg_source(p->m, r->family, s->uplink_ifindex, &to, &source) < 0)
         return;
     /* Would not be valid on another device. */
     if (r->family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&source))
@@ -176,7 +177,7 @@ static int plan_route(struct planning *p, const struct mirror_seen *s)
 {
     struct mirror_route native = as_kind(&s->route, MIRROR_NATIVE);
 
-    if (s->by_uplink && s->route.kind == MIRROR_TUN)
+    if (s->uplink_ifindex && s->route.kind == MIRROR_TUN)
         return plan_through_tun(p, s);
     return list_add(&p->plan, &native);
 }
@@ -234,13 +235,18 @@ static int plan_family(struct planning *p, uint8_t family)
     return err ? err : list_add(&p->plan, &last);
 }
 
+/* Has any interface global addresses, but the only uplink that has? */
 static bool others_have_ipv6(const struct mirror *m, const struct addrs *addrs)
 {
+    int first = 0;
+
     for (size_t i = 0; i < addrs->cnt; i++) {
         const struct addrs_entry *e = &addrs->entries[i];
 
-        if (!addr_is_v4(&e->addr) && e->scope == RT_SCOPE_UNIVERSE &&
-            e->ifindex != m->uplink_ifindex && e->ifindex != m->tun_ifindex)
+        if (addr_is_v4(&e->addr) || e->scope != RT_SCOPE_UNIVERSE || e->ifindex == m->tun_ifindex)
+            continue;
+        first = first ? first : e->ifindex;
+        if (e->ifindex != first || !links_has(m->uplinks, e->ifindex))
             return true;
     }
     return false;
@@ -468,7 +474,8 @@ int mirror_load(struct mirror *m)
 int mirror_add_dummy_route(struct nl_sock *rtnl, int tun_ifindex)
 {
     static const uint8_t dummy[4] = {192, 0, 0, 8}; /* RFC 7600 4.8 */
-    struct mirror m = {.rtnl = rtnl, .tun_ifindex = tun_ifindex};
+    struct links none = {.cnt = 0};
+    struct mirror m = {.rtnl = rtnl, .tun_ifindex = tun_ifindex, .uplinks = &none};
     struct mirror_route r = {.family = AF_INET, .dst_len = 32, .kind = MIRROR_TUN};
 
     memcpy(&r.dst, dummy, 4);
@@ -493,48 +500,12 @@ static int remove_table(const struct mirror *m, uint32_t table, bool *found)
 
 int mirror_remove_all(struct nl_sock *rtnl, bool *ret_found)
 {
-    struct mirror m = {.rtnl = rtnl};
+    struct links none = {.cnt = 0};
+    struct mirror m = {.rtnl = rtnl, .uplinks = &none};
     bool found = false;
 
     int err = remove_table(&m, MIRROR_TABLE, &found);
     int err_main = remove_table(&m, RT_TABLE_MAIN, &found);
     *ret_found = found;
     return err ? err : err_main;
-}
-
-/* --- Default route ---------------------------------------------------------- */
-
-struct best_default {
-    bool found;
-    uint32_t metric;
-    int ifindex;
-};
-
-static int on_default(const struct mirror_seen *s, void *arg)
-{
-    struct best_default *b = arg;
-
-    if (s->route.dst_len > 0 || s->route.kind != MIRROR_TUN || !s->ifindex)
-        return 0;
-    if (b->found && s->route.metric >= b->metric)
-        return 0;
-    *b = (struct best_default){.found = true, .metric = s->route.metric, .ifindex = s->ifindex};
-    return 0;
-}
-
-int mirror_default_uplink(struct nl_sock *rtnl, int *ret_ifindex)
-{
-    struct mirror m = {.rtnl = rtnl};
-
-    for (size_t i = 0; i < sizeof(families); i++) {
-        struct best_default best = {.found = false};
-        int err = mirror_msg_list(&m, families[i], RT_TABLE_MAIN, on_default, &best);
-        if (err)
-            return err;
-        if (best.found) {
-            *ret_ifindex = best.ifindex;
-            return 0;
-        }
-    }
-    return -ENETUNREACH;
 }

@@ -2,7 +2,7 @@
  * Our routing table: what becomes of a TCP packet to each destination.
  *
  * How it works: the table has an entry for each prefix of the main table. Where
- * the main table sends a prefix out by the uplink, ours sends it into the TUN
+ * the main table sends a prefix out by an uplink, ours sends it into the TUN
  * device, with the source address the kernel would have chosen on the uplink,
  * and says "unreachable" at the highest metric: when the TUN device vanishes
  * with the daemon, the kernel drops its routes, and what lies below must not be
@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "base/tuple.h"
+#include "ctl/links.h"
 
 #define MIRROR_TABLE    8548 /* after RFC 8548; above 255, where people number theirs */
 #define MIRROR_PROTOCOL 85   /* rtm_protocol and rule protocol of all we install */
@@ -54,13 +55,14 @@ _Static_assert(sizeof(struct mirror_route) == 60, "routes are compared as bytes"
 struct mirror {
     struct nl_sock *rtnl; /* borrowed */
     int tun_ifindex;
-    int uplink_ifindex;
+    const struct links *uplinks; /* borrowed */
     struct mirror_route *routes; /* as last synced or loaded */
     size_t cnt;
 };
 
 /* Zeroed is valid for mirror_done(). */
-void mirror_init(struct mirror *m, struct nl_sock *rtnl, int tun_ifindex, int uplink_ifindex);
+void mirror_init(struct mirror *m, struct nl_sock *rtnl, int tun_ifindex,
+                 const struct links *uplinks);
 void mirror_done(struct mirror *m);
 
 /* Called before and again after destinations move from the TUN device to another
@@ -85,9 +87,5 @@ int mirror_remove_all(struct nl_sock *rtnl, bool *ret_found);
 
 /* The route to 192.0.0.8 in the main table, see netcfg.c. Return: 0; -errno. */
 int mirror_add_dummy_route(struct nl_sock *rtnl, int tun_ifindex);
-
-/* Return: 0 and the interface of the best default route, IPv4 first;
- * -ENETUNREACH without one; -errno. */
-int mirror_default_uplink(struct nl_sock *rtnl, int *ret_ifindex);
 
 #endif

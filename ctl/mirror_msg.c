@@ -31,13 +31,13 @@ static void read_addr(const struct nlattr *a, uint8_t family, struct in6_addr *r
 static void note_nexthop(const struct mirror *m, struct mirror_seen *s, int ifindex,
                          const struct nlattr *gateway)
 {
-    if (!s->ifindex)
-        s->ifindex = ifindex;
+    if (s->ifindex_cnt < MIRROR_HOP_MAX_CNT)
+        s->ifindexes[s->ifindex_cnt++] = ifindex;
     s->by_tun |= ifindex == m->tun_ifindex;
-    if (ifindex != m->uplink_ifindex)
+    if (s->uplink_ifindex || !links_has(m->uplinks, ifindex))
         return;
-    s->by_uplink = true;
-    if (gateway && !s->has_gateway) {
+    s->uplink_ifindex = ifindex;
+    if (gateway) {
         s->has_gateway = true;
         read_addr(gateway, s->route.family, &s->gateway);
     }
@@ -237,25 +237,24 @@ static int on_answer(struct nlmsghdr *nlh, void *arg)
 }
 
 /* As UDP, so that our own rule for TCP does not answer. */
-static int put_query(struct nl_msg *msg, const struct mirror *m, uint8_t family,
-                     const struct in6_addr *dst)
+static int put_query(struct nl_msg *msg, uint8_t family, int ifindex, const struct in6_addr *dst)
 {
     int len = (int)mirror_addr_len(family);
     struct rtmsg rtm = {.rtm_family = family, .rtm_dst_len = (unsigned char)(len * 8)};
     int err = nlmsg_append(msg, &rtm, sizeof(rtm), NLMSG_ALIGNTO);
 
     err |= nla_put(msg, RTA_DST, len, dst);
-    err |= nla_put_u32(msg, RTA_OIF, (uint32_t)m->uplink_ifindex);
+    err |= nla_put_u32(msg, RTA_OIF, (uint32_t)ifindex);
     err |= nla_put_u8(msg, RTA_IP_PROTO, IPPROTO_UDP);
     return err ? -ENOMEM : 0;
 }
 
-int mirror_msg_source(const struct mirror *m, uint8_t family, const struct in6_addr *dst,
-                      struct in6_addr *ret)
+int mirror_msg_source(const struct mirror *m, uint8_t family, int ifindex,
+                      const struct in6_addr *dst, struct in6_addr *ret)
 {
     struct source_query q = {.family = family};
     struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETROUTE, 0);
-    int err = msg ? put_query(msg, m, family, dst) : -ENOMEM;
+    int err = msg ? put_query(msg, family, ifindex, dst) : -ENOMEM;
 
     if (!err)
         err = netlink_talk(m->rtnl, msg, on_answer, &q);

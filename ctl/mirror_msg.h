@@ -6,16 +6,19 @@
 
 #include "ctl/mirror.h"
 
+#define MIRROR_HOP_MAX_CNT 8
+
 /* A route as the kernel lists it, with what decides its place in our table. */
 struct mirror_seen {
     struct mirror_route route; /* kind: TUN for unicast by ifindex, NATIVE or UNREACHABLE else */
     uint32_t table;
     uint8_t protocol;
-    bool by_uplink; /* one of its next hops leaves by the given interface */
+    int uplink_ifindex; /* of the first next hop that leaves by an uplink; 0: none */
     bool by_tun;
-    bool has_gateway; /* of the same family, on the uplink */
+    bool has_gateway; /* of the same family, on that uplink */
     struct in6_addr gateway;
-    int ifindex; /* of the first next hop; 0: none */
+    int ifindexes[MIRROR_HOP_MAX_CNT]; /* of the first next hops */
+    size_t ifindex_cnt;
 };
 
 typedef int (*mirror_seen_fn)(const struct mirror_seen *seen, void *arg);
@@ -30,9 +33,9 @@ int mirror_msg_set(const struct mirror *m, uint32_t table, const struct mirror_r
 int mirror_msg_del(const struct mirror *m, uint32_t table, const struct mirror_route *r);
 
 /* Asks the kernel which source address it would give a packet to dst that leaves
- * by the uplink. Return: 0; -errno (-ENOENT: none). */
-int mirror_msg_source(const struct mirror *m, uint8_t family, const struct in6_addr *dst,
-                      struct in6_addr *ret);
+ * by an interface. Return: 0; -errno (-ENOENT: none). */
+int mirror_msg_source(const struct mirror *m, uint8_t family, int ifindex,
+                      const struct in6_addr *dst, struct in6_addr *ret);
 
 static inline size_t mirror_addr_len(uint8_t family)
 {

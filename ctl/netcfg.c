@@ -32,9 +32,9 @@ struct netcfg {
     struct sockdiag_list opening; /* SYN sent before we came; until netcfg_list_older() */
     int tun_fd;
     int tun_ifindex;
-    char uplink[IFNAMSIZ];
-    int uplink_ifindex;
-    int mtu;
+    struct links named; /* by the user; none: links.h finds them */
+    struct links uplinks, native;
+    int mtu; /* of the TUN device: the smallest of all uplinks */
 };
 
 static int fail(char err[NETCFG_ERROR_LEN], int code, const char *fmt, ...)
@@ -171,36 +171,7 @@ int netcfg_destroy_sockets(struct netcfg *n)
     return destroy(n, &c);
 }
 
-/* --- Uplink ----------------------------------------------------------------- */
-
-static int read_link(struct nl_sock *rtnl, const char *name, int *ret_ifindex, int *ret_mtu,
-                     unsigned *ret_flags)
-{
-    struct rtnl_link *link = NULL;
-
-    int nle = rtnl_link_get_kernel(rtnl, 0, name, &link);
-    if (nle < 0)
-        return netlink_errno(nle);
-    *ret_ifindex = rtnl_link_get_ifindex(link);
-    *ret_mtu = (int)rtnl_link_get_mtu(link);
-    *ret_flags = rtnl_link_get_flags(link);
-    rtnl_link_put(link);
-    return 0;
-}
-
-static int default_uplink(struct netcfg *n, char err[NETCFG_ERROR_LEN])
-{
-    int ifindex;
-
-    int e = mirror_default_uplink(n->rtnl, &ifindex);
-    if (e == -ENETUNREACH)
-        return fail(err, e, "the namespace has no default route; name the uplink with --uplink");
-    if (e)
-        return fail(err, e, "cannot read routes: %s", strerror(-e));
-    if (!if_indextoname((unsigned)ifindex, n->uplink))
-        return fail(err, -ENODEV, "the default route's interface is gone");
-    return 0;
-}
+/* --- Uplinks ---------------------------------------------------------------- */
 
 /* The name goes into a quoted string of an nftables command. */
 static bool is_plain_name(const char *name)
@@ -208,25 +179,52 @@ static bool is_plain_name(const char *name)
     return *name && strlen(name) < IFNAMSIZ && !strpbrk(name, "\"\\\n");
 }
 
-static int find_uplink(struct netcfg *n, const char *name, char err[NETCFG_ERROR_LEN])
+static int check_names(const struct links *named, char err[NETCFG_ERROR_LEN])
 {
-    unsigned flags;
+    for (size_t i = 0; i < named->cnt; i++) {
+        const char *name = named->entries[i].name;
 
-    if (!name) {
-        int e = default_uplink(n, err);
-        if (e)
-            return e;
-        name = n->uplink;
+        if (!is_plain_name(name) || strcmp(name, TUNDEV_NAME) == 0)
+            return fail(err, -EINVAL, "\"%s\" cannot be an uplink", name);
+        if (strcmp(name, "lo") == 0)
+            return fail(err, -EINVAL, "\"%s\" is a loopback interface, not an uplink", name);
     }
-    if (!is_plain_name(name) || strcmp(name, TUNDEV_NAME) == 0)
-        return fail(err, -EINVAL, "\"%s\" cannot be an uplink", name);
-    if (name != n->uplink)
-        strcpy(n->uplink, name);
-    int e = read_link(n->rtnl, name, &n->uplink_ifindex, &n->mtu, &flags);
+    return 0;
+}
+
+static int load_links(struct netcfg *n)
+{
+    return links_find(n->rtnl, n->named.cnt > 0 ? &n->named : NULL, &n->uplinks, &n->native);
+}
+
+static int smallest_mtu(const struct links *l)
+{
+    int mtu = 0;
+
+    for (size_t i = 0; i < l->cnt; i++)
+        if (l->entries[i].ifindex > 0 && (!mtu || l->entries[i].mtu < mtu))
+            mtu = l->entries[i].mtu;
+    return mtu;
+}
+
+static int find_uplinks(struct netcfg *n, char err[NETCFG_ERROR_LEN])
+{
+    int e = check_names(&n->named, err);
+
     if (e)
-        return fail(err, -ENODEV, "the namespace has no interface \"%s\"", name);
-    if (flags & IFF_LOOPBACK)
-        return fail(err, -EINVAL, "\"%s\" is a loopback interface, not an uplink", name);
+        return e;
+    e = load_links(n);
+    if (e)
+        return fail(err, e, "cannot read links and routes: %s", strerror(-e));
+    if (n->uplinks.cnt == 0)
+        return fail(err, -ENETUNREACH,
+                    "the namespace has no interface to the outside, that is one with a route; "
+                    "name it with --uplink");
+    for (size_t i = 0; i < n->uplinks.cnt; i++)
+        if (n->uplinks.entries[i].ifindex == 0)
+            return fail(err, -ENODEV, "the namespace has no interface \"%s\"",
+                        n->uplinks.entries[i].name);
+    n->mtu = smallest_mtu(&n->uplinks);
     return 0;
 }
 
@@ -324,7 +322,7 @@ static int open_tun(struct netcfg *n, char err[NETCFG_ERROR_LEN])
                     permission_hint(fd));
     n->tun_fd = fd;
     n->tun_ifindex = (int)if_nametoindex(TUNDEV_NAME);
-    mirror_init(&n->mirror, n->rtnl, n->tun_ifindex, n->uplink_ifindex);
+    mirror_init(&n->mirror, n->rtnl, n->tun_ifindex, &n->uplinks);
     return 0;
 }
 
@@ -355,9 +353,8 @@ static int configure(struct netcfg *n, char err[NETCFG_ERROR_LEN])
     e = mirror_sync(&n->mirror, on_moving, n);
     if (e == -EACCES) /* what the kernel says of a device without IPv6 */
         return fail(err, -EAFNOSUPPORT,
-                    "%s has IPv6, but new devices get none: set net.ipv6.conf.default.disable_ipv6 "
-                    "to 0 in the namespace",
-                    n->uplink);
+                    "an uplink has IPv6, but new devices get none: set "
+                    "net.ipv6.conf.default.disable_ipv6 to 0 in the namespace");
     if (e)
         return fail(err, e, "cannot set routes: %s", strerror(-e));
     e = note_opening(n);
@@ -366,24 +363,25 @@ static int configure(struct netcfg *n, char err[NETCFG_ERROR_LEN])
     e = rules_sync(n->rtnl, &n->bypass);
     if (e)
         return fail(err, e, "cannot set policy rules: %s", strerror(-e));
-    e = ingress_set(n->uplink, &n->bypass, n->strict);
+    e = ingress_set(&n->uplinks, &n->bypass, n->strict);
     if (e)
         return fail(err, e, "cannot set the nftables table: %s%s", strerror(-e),
                     permission_hint(e));
     return 0;
 }
 
-int netcfg_new(const char *uplink, const struct bypass *bypass, bool strict, struct netcfg **ret,
-               char err[NETCFG_ERROR_LEN])
+int netcfg_new(const struct links *uplinks, const struct bypass *bypass, bool strict,
+               struct netcfg **ret, char err[NETCFG_ERROR_LEN])
 {
     struct netcfg *n = alloc(bypass);
 
     if (!n)
         return fail(err, -ENOMEM, "out of memory");
     n->strict = strict;
+    n->named = *uplinks;
     int e = open_netlink(n, err);
     if (!e)
-        e = find_uplink(n, uplink, err);
+        e = find_uplinks(n, err);
     if (!e)
         e = open_tun(n, err);
     if (e) {
@@ -436,7 +434,7 @@ int netcfg_remove_leftovers(bool *ret_found, char err[NETCFG_ERROR_LEN])
         e = lock(n, err);
     if (e)
         goto out;
-    n->mirror.rtnl = n->rtnl;
+    mirror_init(&n->mirror, n->rtnl, n->tun_ifindex, &n->uplinks);
     e = destroy_leftover_sockets(n);
     if (!e)
         e = remove_all(n->rtnl, ret_found);
@@ -449,29 +447,42 @@ out:
 
 /* --- Following -------------------------------------------------------------- */
 
-/* Return: whether the uplink is another device now. */
-static bool follow_uplink(struct netcfg *n)
+/* An address that comes without a message of its link may make an uplink of it. */
+static bool find_again(struct netcfg *n)
 {
-    int ifindex, mtu;
-    unsigned flags;
+    struct links uplinks = n->uplinks, native = n->native;
 
-    if (read_link(n->rtnl, n->uplink, &ifindex, &mtu, &flags) < 0)
+    int err = load_links(n);
+    if (err) {
+        log_error("cannot read links and routes: %s", strerror(-err));
         return false;
-    if (mtu != n->mtu && tundev_set_mtu(n->rtnl, mtu) == 0)
+    }
+    return memcmp(&uplinks, &n->uplinks, sizeof(uplinks)) != 0 ||
+           memcmp(&native, &n->native, sizeof(native)) != 0;
+}
+
+static void follow_mtu(struct netcfg *n)
+{
+    int mtu = smallest_mtu(&n->uplinks);
+
+    if (mtu && mtu != n->mtu && tundev_set_mtu(n->rtnl, mtu) == 0)
         n->mtu = mtu;
-    if (ifindex == n->uplink_ifindex)
+}
+
+static bool is_tun_down(struct netcfg *n)
+{
+    struct rtnl_link *link = NULL;
+
+    if (rtnl_link_get_kernel(n->rtnl, n->tun_ifindex, NULL, &link) < 0)
         return false;
-    n->uplink_ifindex = ifindex;
-    n->mirror.uplink_ifindex = ifindex;
-    return true;
+    bool down = !(rtnl_link_get_flags(link) & IFF_UP);
+    rtnl_link_put(link);
+    return down;
 }
 
 static void follow_tun(struct netcfg *n)
 {
-    int ifindex, mtu;
-    unsigned flags;
-
-    if (read_link(n->rtnl, TUNDEV_NAME, &ifindex, &mtu, &flags) < 0 || (flags & IFF_UP))
+    if (!is_tun_down(n))
         return;
     log_warn("%s was set down; setting it up again", TUNDEV_NAME);
     int err = start_tun(n);
@@ -485,22 +496,25 @@ static void report(const char *what, int err)
         log_error("cannot follow a change of %s: %s", what, strerror(-err));
 }
 
-bool netcfg_on_event(struct netcfg *n)
+void netcfg_on_event(struct netcfg *n, void (*on_links)(void *arg), void *arg)
 {
     unsigned news = netwatch_read(&n->watch);
-    bool replaced = false;
+    bool changed = news & (NETWATCH_LINK | NETWATCH_ROUTES) && find_again(n);
 
-    if (news & NETWATCH_LINK) {
-        replaced = follow_uplink(n);
+    if (changed)
+        follow_mtu(n);
+    if (news & NETWATCH_LINK)
         follow_tun(n);
-    }
-    if (replaced || (news & NETWATCH_INGRESS))
-        report("nftables", ingress_set(n->uplink, &n->bypass, n->strict));
+    if (changed || (news & NETWATCH_INGRESS))
+        report("nftables", ingress_set(&n->uplinks, &n->bypass, n->strict));
     if (news & NETWATCH_RULES)
         report("policy rules", rules_sync(n->rtnl, &n->bypass));
-    if (replaced || (news & NETWATCH_ROUTES))
+    if (changed || (news & NETWATCH_ROUTES))
         report("routes", mirror_sync(&n->mirror, on_moving, n));
-    return replaced;
+    /* Last: with a way out but without its route a connection would get a source address of
+     * another uplink, and wait in vain. Without the way it fails at once. */
+    if (changed)
+        on_links(arg);
 }
 
 void netcfg_drain(struct netcfg *n)
@@ -518,14 +532,14 @@ int netcfg_tun_ifindex(const struct netcfg *n)
     return n->tun_ifindex;
 }
 
-int netcfg_uplink_ifindex(const struct netcfg *n)
+const struct links *netcfg_uplinks(const struct netcfg *n)
 {
-    return n->uplink_ifindex;
+    return &n->uplinks;
 }
 
-const char *netcfg_uplink(const struct netcfg *n)
+const struct links *netcfg_native(const struct netcfg *n)
 {
-    return n->uplink;
+    return &n->native;
 }
 
 int netcfg_event_fd(const struct netcfg *n)

@@ -21,19 +21,20 @@
 #include <stdbool.h>
 
 #include "ctl/bypass.h"
+#include "ctl/links.h"
 #include "ctl/sockdiag.h"
 
 struct netcfg;
 
 #define NETCFG_ERROR_LEN 256
 
-/* Configures the current namespace for TCP through the uplink (NULL: the default
- * route's interface); replaces what a dead daemon has left. bypass is copied. strict:
- * see ingress_set().
+/* Configures the current namespace for TCP through its uplinks: those of the names in
+ * uplinks, which must be there; without any the ones that links.h says, followed as they come.
+ * Replaces what a dead daemon has left. All is copied. strict: see ingress_set().
  * Return: 0, and *ret for netcfg_free(); -errno and a sentence in err, with
  * everything undone: -EALREADY when a daemon is attached. */
-int netcfg_new(const char *uplink, const struct bypass *bypass, bool strict, struct netcfg **ret,
-               char err[NETCFG_ERROR_LEN]);
+int netcfg_new(const struct links *uplinks, const struct bypass *bypass, bool strict,
+               struct netcfg **ret, char err[NETCFG_ERROR_LEN]);
 
 /* Takes everything away and frees n; NULL is a no-op. Connections must have
  * ended before, see netcfg_destroy_sockets(). */
@@ -45,17 +46,18 @@ int netcfg_forget(struct netcfg *n);
 
 int netcfg_tun_fd(const struct netcfg *n);
 int netcfg_tun_ifindex(const struct netcfg *n);
-int netcfg_uplink_ifindex(const struct netcfg *n);
-const char *netcfg_uplink(const struct netcfg *n);
+const struct links *netcfg_uplinks(const struct netcfg *n);
+/* Interfaces with routes whose TCP is left to the kernel. */
+const struct links *netcfg_native(const struct netcfg *n);
 
 /* Readable when the namespace's links, addresses, routes or rules have changed. */
 int netcfg_event_fd(const struct netcfg *n);
 
-/* Reads what has changed and follows it. Return: true when the uplink is a new
- * device of the same name: the worker must be replaced. */
-bool netcfg_on_event(struct netcfg *n);
+/* Reads what has changed and follows it. on_links is called when netcfg_uplinks() or
+ * netcfg_native() are others. */
+void netcfg_on_event(struct netcfg *n, void (*on_links)(void *arg), void *arg);
 
-/* The connections that go through the uplink and are not bypassed.
+/* The connections that go through the uplinks and are not bypassed.
  * Return: 0; -errno. */
 int netcfg_list_sockets(struct netcfg *n, struct sockdiag_list *ret);
 

@@ -299,6 +299,16 @@ static void add_options(json_t *o, const struct daemon_options *opts)
     set_number(o, "fallback_time", opts->fallback_s);
 }
 
+static json_t *links_json(const struct links *l)
+{
+    json_t *a = json_array();
+
+    for (size_t i = 0; i < l->cnt; i++)
+        if (l->entries[i].ifindex > 0)
+            json_array_append_new(a, json_string(l->entries[i].name));
+    return a;
+}
+
 static void get_status(struct ctlserver_client *c, const struct ns1 *n)
 {
     json_t *o = json_object();
@@ -306,7 +316,8 @@ static void get_status(struct ctlserver_client *c, const struct ns1 *n)
     set_number(o, "pid", (uint64_t)n->supervisor);
     set_number(o, "worker_pid", (uint64_t)getpid());
     set_number(o, "netns", n->netns_inode);
-    set_text(o, "uplink", n->uplink);
+    json_object_set_new(o, "uplinks", links_json(&n->links->uplinks));
+    json_object_set_new(o, "native", links_json(&n->links->native));
     add_options(o, n->opts);
     set_number(o, "worker_restarts", n->restarts);
     json_object_set_new(o, "started", json_real(n->started_s));

@@ -7,6 +7,7 @@
 #include "ctl/ctlserver.h"
 #include "ctl/daemon.h"
 #include "ctl/ns1_watch.h"
+#include "ctl/worker.h"
 #include "tcpcrypt/ctl.h"
 
 #define NS1_INTERFACE TCNS_CTL_INTERFACE
@@ -16,7 +17,7 @@ struct ns1 {
     struct ev_loop *loop;
     struct tunnel *tunnel;
     pid_t supervisor;
-    const char *uplink;
+    const struct worker_links *links;
     const struct daemon_options *opts;
     unsigned restarts;
     double started_s;

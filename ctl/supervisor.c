@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "ctl/channel.h"
 #include "ctl/ctlsock.h"
 #include "ctl/fds.h"
 #include "ctl/netcfg.h"
@@ -26,6 +27,7 @@
 #include "ctl/ns1.h"
 #include "ctl/sdnotify.h"
 #include "ctl/worker.h"
+#include "tunnel/uplink.h"
 
 #define START_MS       10000 /* a first worker that is not ready by then has failed */
 #define WORKER_STOP_MS 2000  /* to reset its connections; then it is killed */
@@ -49,7 +51,8 @@ struct supervisor {
     int waiters[WAITERS_MAX];
     size_t waiter_cnt;
 
-    pid_t worker; /* -1: none */
+    pid_t worker;             /* -1: none */
+    struct worker_links told; /* what the worker knows of uplinks */
     int worker_pidfd;
     int channel;
     unsigned restarts;
@@ -87,17 +90,20 @@ static int fail(struct supervisor *s, int err, const char *fmt, ...)
 
 /* --- Worker ----------------------------------------------------------------- */
 
+static struct worker_links current_links(const struct supervisor *s)
+{
+    return (struct worker_links){*netcfg_uplinks(s->cfg), *netcfg_native(s->cfg)};
+}
+
 static void become_worker(struct supervisor *s, int channel)
 {
-    char uplink[IFNAMSIZ];
     struct worker_args args = {
         .opts = s->opts,
         .supervisor = s->pid,
         .channel = channel,
         .beat_fd = s->beat_fd,
         .tun_ifindex = netcfg_tun_ifindex(s->cfg),
-        .uplink_ifindex = netcfg_uplink_ifindex(s->cfg),
-        .uplink = uplink,
+        .links = s->told,
         .doors = &s->doors,
         .older = &s->older,
         .restarts = s->restarts,
@@ -105,7 +111,6 @@ static void become_worker(struct supervisor *s, int channel)
         .netns_inode = s->netns_inode,
     };
 
-    strcpy(uplink, netcfg_uplink(s->cfg));
     args.tun_fd = netcfg_forget(s->cfg);
     int keep[] = {channel,          args.tun_fd,          args.beat_fd,
                   s->doors.path_fd, s->doors.abstract_fd, s->doors.extra_fd};
@@ -119,6 +124,7 @@ static int fork_worker(struct supervisor *s)
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
+    s->told = current_links(s);
     pid_t pid = fork();
     if (pid < 0) {
         int err = -errno;
@@ -219,8 +225,11 @@ static void reset_all(struct supervisor *s)
 
 static void state_line(const struct supervisor *s, char *ret, size_t size)
 {
-    snprintf(ret, size, "Uplink %s, policy %s, %u worker restarts", netcfg_uplink(s->cfg),
-             policy_name(s->opts->policy), s->restarts);
+    const struct links *l = &s->told.uplinks;
+    const char *first = l->cnt > 0 ? l->entries[0].name : "none";
+
+    snprintf(ret, size, "Uplink %s%s, policy %s, %u worker restarts", first,
+             l->cnt > 1 ? " and others" : "", policy_name(s->opts->policy), s->restarts);
 }
 
 static void tell_state(const struct supervisor *s)
@@ -295,7 +304,8 @@ static void on_ready(struct supervisor *s)
         s->end = true;
     }
     if (s->give_up_ms)
-        log_info("attached; uplink %s, policy %s, %zu older connections", netcfg_uplink(s->cfg),
+        log_info("attached; %zu uplinks, the first is %s, policy %s, %zu older connections",
+                 s->told.uplinks.cnt, s->told.uplinks.entries[0].name,
                  policy_name(s->opts->policy), s->older.cnt);
     if (s->give_up_ms)
         tell_ready(s);
@@ -324,24 +334,12 @@ static void on_failed(struct supervisor *s, const struct worker_message *m)
 /* Return: whether there was a message; *ret_fd is -1 when none came along. */
 static bool receive(int channel, struct worker_message *ret, int *ret_fd)
 {
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control;
-    struct iovec iov = {.iov_base = ret, .iov_len = sizeof(*ret)};
-    struct msghdr msg = {
-        .msg_iov = &iov,
-        .msg_iovlen = 1,
-        .msg_control = control.bytes,
-        .msg_controllen = sizeof(control.bytes),
-    };
+    int fds[CHANNEL_FD_MAX_CNT];
+    size_t fd_cnt;
 
-    if (recvmsg(channel, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != (ssize_t)sizeof(*ret))
+    if (channel_receive(channel, ret, sizeof(*ret), fds, &fd_cnt) != (ssize_t)sizeof(*ret))
         return false;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    *ret_fd = -1;
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-        memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
+    *ret_fd = fd_cnt > 0 ? fds[0] : -1;
     return true;
 }
 
@@ -409,20 +407,45 @@ static void on_signal(struct supervisor *s)
         fail(s, -EINTR, "interrupted");
 }
 
+/* Should the worker not take it, it hangs and ends soon, or takes it the next time. */
+static void tell_links(void *arg)
+{
+    struct supervisor *s = arg;
+    struct worker_links links = current_links(s);
+    int fds[CHANNEL_FD_MAX_CNT];
+    size_t fd_cnt = 0;
+
+    if (s->channel < 0)
+        return;
+    for (size_t i = 0; i < links.uplinks.cnt; i++) {
+        const struct links_entry *e = &links.uplinks.entries[i];
+
+        if (e->ifindex == 0 || links_has(&s->told.uplinks, e->ifindex))
+            continue;
+        log_info("%s is an uplink now", e->name);
+        fds[fd_cnt] = uplink_socket();
+        if (fds[fd_cnt] < 0)
+            break;
+        fd_cnt++;
+    }
+    int err = channel_send(s->channel, &links, sizeof(links), fds, fd_cnt);
+    if (err)
+        log_error("cannot tell the worker of uplinks: %s", strerror(-err));
+    else
+        s->told = links;
+    while (fd_cnt > 0)
+        close(fds[--fd_cnt]);
+}
+
 /* A table of many routes that change all the time must not take the machine: the
  * next look waits NEWS_REST times as long as this one took. */
 static void on_news(struct supervisor *s)
 {
     int64_t start = clock_ms();
-    bool replaced = netcfg_on_event(s->cfg);
+    netcfg_on_event(s->cfg, tell_links, s);
     int64_t took = clock_ms() - start;
 
     s->news_at_ms = took > 0 ? start + took * (1 + NEWS_REST) : 0;
-    if (!replaced)
-        return;
-    log_warn("%s is another device now; starting a new worker", netcfg_uplink(s->cfg));
-    end_worker(s);
-    replace_worker(s, 0);
 }
 
 /* Looks are counted, not the time: when all of us were stopped for a while, the
@@ -548,7 +571,7 @@ static int start(struct supervisor *s)
     if (err)
         return err;
     bool strict = s->opts->policy == TUNNEL_POLICY_REQUIRE;
-    err = netcfg_new(s->opts->uplink, &s->opts->bypass, strict, &s->cfg, text);
+    err = netcfg_new(&s->opts->uplinks, &s->opts->bypass, strict, &s->cfg, text);
     if (err)
         return fail(s, err, "%s", text);
     err = netcfg_list_older(s->cfg, &s->older);

@@ -14,10 +14,12 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "ctl/channel.h"
 #include "ctl/ctlserver.h"
 #include "ctl/ns1.h"
 #include "ctl/suites.h"
 #include "tunnel/tunnel.h"
+#include "tunnel/uplink.h"
 
 /* Secrets for the next connection to a peer; about 150 bytes of locked memory each. */
 #define RESUME_MAX_CNT 1024
@@ -29,6 +31,7 @@ struct worker {
     struct ctlserver *server;
     struct ns1 ns1;
     struct ns1_watch watch;
+    struct worker_links links;
     ev_io channel;
     ev_signal term;
     ev_timer beat;
@@ -37,24 +40,10 @@ struct worker {
 /* fd goes along when it is not negative. */
 static void tell(const struct worker_args *args, const struct worker_message *m, int fd)
 {
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = {.bytes = {0}};
-    struct iovec iov = {.iov_base = (void *)m, .iov_len = sizeof(*m)};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    int err = channel_send(args->channel, m, sizeof(*m), &fd, fd >= 0);
 
-    if (fd >= 0) {
-        msg.msg_control = control.bytes;
-        msg.msg_controllen = sizeof(control.bytes);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &fd, sizeof(int));
-    }
-    if (sendmsg(args->channel, &msg, MSG_NOSIGNAL) < 0)
-        log_error("worker: the supervisor does not listen: %s", strerror(errno));
+    if (err)
+        log_error("worker: the supervisor does not listen: %s", strerror(-err));
 }
 
 static void fail(const struct worker_args *args, int err, const char *what)
@@ -87,14 +76,73 @@ static void die_with(pid_t supervisor)
         _exit(1);
 }
 
+/* --- Uplinks ---------------------------------------------------------------- */
+
+static int add_uplink(struct worker *w, const struct links_entry *e, int fd)
+{
+    if (fd < 0)
+        return fd;
+    int err = tunnel_add_uplink(w->tunnel, e->ifindex, fd);
+    if (err)
+        log_warn("cannot use %s: %s", e->name, strerror(-err));
+    return err;
+}
+
+static void on_links(struct worker *w, const struct worker_links *new, const int *fds,
+                     size_t fd_cnt)
+{
+    const struct links *before = &w->links.uplinks;
+    size_t next = 0;
+
+    for (size_t i = 0; i < before->cnt; i++)
+        if (!links_has(&new->uplinks, before->entries[i].ifindex))
+            tunnel_del_uplink(w->tunnel, before->entries[i].ifindex);
+    for (size_t i = 0; i < new->uplinks.cnt && next < fd_cnt; i++) {
+        const struct links_entry *e = &new->uplinks.entries[i];
+
+        if (e->ifindex > 0 && !links_has(before, e->ifindex))
+            (void)add_uplink(w, e, fds[next++]);
+    }
+    w->links = *new;
+}
+
 static void on_channel(struct ev_loop *loop, ev_io *w, int events)
 {
-    char c;
-    ssize_t n = recv(w->fd, &c, 1, MSG_DONTWAIT);
+    struct worker *worker = w->data;
+    int fds[CHANNEL_FD_MAX_CNT];
+    struct worker_links links;
+    size_t fd_cnt;
 
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+    ssize_t n = channel_receive(w->fd, &links, sizeof(links), fds, &fd_cnt);
+    if (n == (ssize_t)sizeof(links))
+        on_links(worker, &links, fds, fd_cnt);
+    else if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
         ev_break(loop, EVBREAK_ALL);
 }
+
+/* The first of all; later ones come with a socket from the supervisor. At least one must
+ * work. */
+static void open_uplinks(struct worker *w)
+{
+    const struct links *all = &w->args->links.uplinks;
+    int err = -ENODEV;
+    bool open = false;
+
+    for (size_t i = 0; i < all->cnt; i++) {
+        if (all->entries[i].ifindex == 0)
+            continue;
+        int fd = uplink_socket();
+        if (fd == -EPERM)
+            fail(w->args, fd, "cannot open the uplink (CAP_NET_RAW is needed)");
+        err = add_uplink(w, &all->entries[i], fd);
+        open |= err == 0;
+    }
+    if (!open && w->args->restarts == 0)
+        fail(w->args, err, "cannot open the uplink");
+    w->links = w->args->links;
+}
+
+/* --- Events ----------------------------------------------------------------- */
 
 static void on_beat(struct ev_loop *loop, ev_timer *w, int events)
 {
@@ -158,7 +206,6 @@ static void start_tunnel(struct worker *w)
         .loop = w->loop,
         .tun_fd = a->tun_fd,
         .tun_ifindex = a->tun_ifindex,
-        .uplink_ifindex = a->uplink_ifindex,
         .policy = daemon_policy(a->opts),
         .resume_max_cnt = RESUME_MAX_CNT,
         .fallback_s = a->opts->fallback_s,
@@ -169,10 +216,9 @@ static void start_tunnel(struct worker *w)
     };
 
     int err = tunnel_new(&cfg, &w->tunnel);
-    if (err == -EPERM)
-        fail(a, err, "cannot open the uplink (CAP_NET_RAW is needed)");
     if (err)
-        fail(a, err, "cannot open the uplink");
+        fail(a, err, "cannot start the tunnel");
+    open_uplinks(w);
     for (size_t i = 0; i < a->older->cnt; i++) {
         err = tunnel_pass(w->tunnel, &a->older->sockets[i].tuple);
         if (err) {
@@ -190,7 +236,7 @@ static void start_server(struct worker *w)
         .loop = w->loop,
         .tunnel = w->tunnel,
         .supervisor = a->supervisor,
-        .uplink = a->uplink,
+        .links = &w->links,
         .opts = a->opts,
         .restarts = a->restarts,
         .started_s = a->started_s,
@@ -207,6 +253,7 @@ static void start_server(struct worker *w)
 static void start_events(struct worker *w)
 {
     ev_io_init(&w->channel, on_channel, w->args->channel, EV_READ);
+    w->channel.data = w;
     ev_io_start(w->loop, &w->channel);
     ev_signal_init(&w->term, on_term, SIGTERM);
     ev_signal_start(w->loop, &w->term);

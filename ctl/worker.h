@@ -14,6 +14,7 @@
 
 #include "ctl/ctlsock.h"
 #include "ctl/daemon.h"
+#include "ctl/links.h"
 #include "ctl/sockdiag.h"
 
 /* What the worker tells the supervisor; one message of a SOCK_SEQPACKET pair. */
@@ -32,6 +33,12 @@ struct worker_message {
     char text[WORKER_TEXT_LEN];
 };
 
+/* What the supervisor tells the worker: which uplinks there are now. For each that was
+ * not among those of the last time a packet socket comes along, in that order. */
+struct worker_links {
+    struct links uplinks, native;
+};
+
 struct worker_args {
     const struct daemon_options *opts;
     pid_t supervisor;
@@ -39,8 +46,7 @@ struct worker_args {
     int beat_fd; /* eventfd */
     int tun_fd;
     int tun_ifindex;
-    int uplink_ifindex;
-    const char *uplink;
+    struct worker_links links;
     const struct ctlsock *doors;
     const struct sockdiag_list *older; /* connections to pass untouched */
     unsigned restarts;                 /* workers before this one */

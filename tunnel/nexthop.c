@@ -12,11 +12,11 @@
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
 #include <netlink/route/neighbour.h>
-#include <netlink/route/route.h>
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/siphash.h"
+#include "tunnel/route.h"
 
 #define ROUTE_CNT       1024 /* remembered destinations; a later one replaces an older one */
 #define HOP_MAX_CNT     4096
@@ -26,15 +26,23 @@
 
 struct waiting {
     struct waiting *next;
-    struct addr dst;
+    struct nexthop_path path;
     size_t len;
     uint8_t bytes[];
 };
 
-/* A neighbour on the uplink. */
+struct link {
+    int ifindex;
+    unsigned mtu;
+    size_t link_len;
+    uint8_t mac[ETH_ALEN];
+};
+
+/* A neighbour on one of the links. */
 struct hop {
     struct hop *next;
     struct addr addr;
+    int ifindex;
     bool resolved;
     bool stale;
     bool used; /* since the last tick */
@@ -44,20 +52,18 @@ struct hop {
 };
 
 struct route {
-    struct addr dst;
-    struct hop *hop; /* NULL: no route through this uplink */
+    struct nexthop_path path;
+    struct hop *hop; /* NULL: no route through one of the links */
     uint32_t generation;
 };
 
 struct nexthop {
-    int ifindex;
     const struct nexthop_ops *ops;
     void *arg;
     struct nl_sock *ask;   /* questions, blocking */
     struct nl_sock *watch; /* notifications */
-    unsigned mtu;
-    size_t link_len;
-    uint8_t mac[ETH_ALEN];
+    struct link links[NEXTHOP_LINK_MAX_CNT];
+    size_t link_cnt;
     uint32_t generation; /* of routes; older ones are asked for again */
     struct route routes[ROUTE_CNT];
     struct hop *hops;
@@ -90,21 +96,29 @@ static bool addr_from_nl(struct nl_addr *nl, struct addr *ret)
 
 /* --- Neighbours ------------------------------------------------------------------ */
 
-static struct hop *hop_find(const struct nexthop *n, const struct addr *addr)
+static const struct link *link_find(const struct nexthop *n, int ifindex)
+{
+    for (size_t i = 0; i < n->link_cnt; i++)
+        if (n->links[i].ifindex == ifindex)
+            return &n->links[i];
+    return NULL;
+}
+
+static struct hop *hop_find(const struct nexthop *n, int ifindex, const struct addr *addr)
 {
     struct hop *hop = n->hops;
 
-    while (hop && !addr_eq(&hop->addr, addr))
+    while (hop && (hop->ifindex != ifindex || !addr_eq(&hop->addr, addr)))
         hop = hop->next;
     return hop;
 }
 
-static void put_link_header(const struct nexthop *n, struct hop *hop, const uint8_t *dst_mac)
+static void put_link_header(const struct link *link, struct hop *hop, const uint8_t *dst_mac)
 {
     struct ether_header *eth = (struct ether_header *)(void *)hop->link;
 
     memcpy(eth->ether_dhost, dst_mac, ETH_ALEN);
-    memcpy(eth->ether_shost, n->mac, ETH_ALEN);
+    memcpy(eth->ether_shost, link->mac, ETH_ALEN);
     eth->ether_type = htons(addr_is_v4(&hop->addr) ? ETHERTYPE_IP : ETHERTYPE_IPV6);
 }
 
@@ -118,9 +132,9 @@ static void hop_release(struct nexthop *n, struct hop *hop, bool resolved)
     while (w) {
         struct waiting *next = w->next;
         if (resolved)
-            n->ops->on_resolved(n->arg, &w->dst, w->bytes, w->len);
+            n->ops->on_resolved(n->arg, &w->path, w->bytes, w->len);
         else
-            n->ops->on_failed(n->arg, &w->dst, w->bytes, w->len);
+            n->ops->on_failed(n->arg, &w->path, w->bytes, w->len);
         free(w);
         w = next;
     }
@@ -130,9 +144,10 @@ static void hop_update(struct nexthop *n, struct hop *hop, struct rtnl_neigh *ne
 {
     int state = rtnl_neigh_get_state(neigh);
     struct nl_addr *mac = rtnl_neigh_get_lladdr(neigh);
+    const struct link *link = link_find(n, hop->ifindex);
 
-    if (state > 0 && state & NUD_USABLE && mac && nl_addr_get_len(mac) == ETH_ALEN) {
-        put_link_header(n, hop, nl_addr_get_binary_addr(mac));
+    if (link && state > 0 && state & NUD_USABLE && mac && nl_addr_get_len(mac) == ETH_ALEN) {
+        put_link_header(link, hop, nl_addr_get_binary_addr(mac));
         hop->stale = state & NUD_STALE;
         hop->resolved = true;
         hop_release(n, hop, true);
@@ -147,7 +162,7 @@ static void hop_use(struct nexthop *n, struct hop *hop)
 {
     struct ndmsg ndm = {
         .ndm_family = addr_is_v4(&hop->addr) ? AF_INET : AF_INET6,
-        .ndm_ifindex = n->ifindex,
+        .ndm_ifindex = hop->ifindex,
         .ndm_flags = NTF_USE,
     };
     struct nl_addr *addr = addr_to_nl(&hop->addr);
@@ -170,10 +185,9 @@ static void take_neigh(struct nl_object *obj, void *arg)
     struct rtnl_neigh *neigh = (struct rtnl_neigh *)obj;
     struct addr addr;
 
-    if (rtnl_neigh_get_ifindex(neigh) != n->ifindex ||
-        !addr_from_nl(rtnl_neigh_get_dst(neigh), &addr))
+    if (!addr_from_nl(rtnl_neigh_get_dst(neigh), &addr))
         return;
-    struct hop *hop = hop_find(n, &addr);
+    struct hop *hop = hop_find(n, rtnl_neigh_get_ifindex(neigh), &addr);
     if (hop)
         hop_update(n, hop, neigh);
 }
@@ -189,24 +203,29 @@ static void hop_query(struct nexthop *n)
     nl_cache_free(cache);
 }
 
+static void hop_free(struct hop *hop)
+{
+    while (hop->waiting) {
+        struct waiting *w = hop->waiting;
+        hop->waiting = w->next;
+        free(w);
+    }
+    free(hop);
+}
+
 static void hops_free(struct nexthop *n)
 {
     while (n->hops) {
         struct hop *hop = n->hops;
         n->hops = hop->next;
-        while (hop->waiting) {
-            struct waiting *w = hop->waiting;
-            hop->waiting = w->next;
-            free(w);
-        }
-        free(hop);
+        hop_free(hop);
     }
     n->hop_cnt = 0;
 }
 
-static struct hop *hop_get(struct nexthop *n, const struct addr *addr)
+static struct hop *hop_get(struct nexthop *n, const struct link *link, const struct addr *addr)
 {
-    struct hop *hop = hop_find(n, addr);
+    struct hop *hop = hop_find(n, link->ifindex, addr);
 
     if (hop)
         return hop;
@@ -218,11 +237,12 @@ static struct hop *hop_get(struct nexthop *n, const struct addr *addr)
     if (!hop)
         return NULL;
     hop->addr = *addr;
+    hop->ifindex = link->ifindex;
     hop->waiting_end = &hop->waiting;
     hop->next = n->hops;
     n->hops = hop;
     n->hop_cnt++;
-    if (n->link_len == 0)
+    if (link->link_len == 0)
         hop->resolved = true; /* nothing to resolve on a point-to-point link */
     else
         hop_query(n);
@@ -263,24 +283,24 @@ bool nexthop_is_local(const struct nexthop *n, const struct addr *a)
     return false;
 }
 
-static int read_link(struct nexthop *n)
+static int read_link(struct nexthop *n, struct link *ret)
 {
     struct rtnl_link *link;
-    int err = rtnl_link_get_kernel(n->ask, n->ifindex, NULL, &link);
+    int err = rtnl_link_get_kernel(n->ask, ret->ifindex, NULL, &link);
 
     if (err < 0)
         return -ENODEV;
-    n->mtu = rtnl_link_get_mtu(link);
+    ret->mtu = rtnl_link_get_mtu(link);
     struct nl_addr *mac = rtnl_link_get_addr(link);
     switch (rtnl_link_get_arptype(link)) {
     case ARPHRD_ETHER:
-        n->link_len = ETH_HLEN;
+        ret->link_len = ETH_HLEN;
         if (mac && nl_addr_get_len(mac) == ETH_ALEN)
-            memcpy(n->mac, nl_addr_get_binary_addr(mac), ETH_ALEN);
+            memcpy(ret->mac, nl_addr_get_binary_addr(mac), ETH_ALEN);
         break;
     case ARPHRD_NONE:
     case ARPHRD_PPP:
-        n->link_len = 0;
+        ret->link_len = 0;
         break;
     default:
         err = -EPFNOSUPPORT;
@@ -290,65 +310,116 @@ static int read_link(struct nexthop *n)
     return err < 0 ? err : 0;
 }
 
+unsigned nexthop_mtu(const struct nexthop *n)
+{
+    unsigned mtu = 0;
+
+    for (size_t i = 0; i < n->link_cnt; i++)
+        if (!mtu || n->links[i].mtu < mtu)
+            mtu = n->links[i].mtu;
+    return mtu;
+}
+
+size_t nexthop_link_len(const struct nexthop *n, int ifindex)
+{
+    const struct link *link = link_find(n, ifindex);
+
+    return link ? link->link_len : 0;
+}
+
+static void tell_mtu(struct nexthop *n, unsigned before)
+{
+    unsigned mtu = nexthop_mtu(n);
+
+    if (mtu && mtu != before)
+        n->ops->on_mtu(n->arg, mtu);
+}
+
+int nexthop_add_link(struct nexthop *n, int ifindex)
+{
+    struct link link = {.ifindex = ifindex};
+    unsigned before = nexthop_mtu(n);
+
+    if (link_find(n, ifindex))
+        return 0;
+    if (n->link_cnt == NEXTHOP_LINK_MAX_CNT)
+        return -ENOSPC;
+    int err = read_link(n, &link);
+    if (err < 0)
+        return err;
+    n->links[n->link_cnt++] = link;
+    n->generation++;
+    tell_mtu(n, before);
+    return 0;
+}
+
+void nexthop_del_link(struct nexthop *n, int ifindex)
+{
+    const struct link *link = link_find(n, ifindex);
+    struct hop **at = &n->hops;
+    unsigned before = nexthop_mtu(n);
+
+    if (!link)
+        return;
+    n->links[link - n->links] = n->links[--n->link_cnt];
+    while (*at) {
+        struct hop *hop = *at;
+        if (hop->ifindex != ifindex) {
+            at = &hop->next;
+            continue;
+        }
+        *at = hop->next;
+        hop_free(hop);
+        n->hop_cnt--;
+    }
+    n->generation++; /* routes point to hops that are gone */
+    tell_mtu(n, before);
+}
+
 /* --- Routes ------------------------------------------------------------------------- */
 
-/* The next hop of a route that leaves by the uplink. */
-static bool route_next_hop(const struct nexthop *n, struct rtnl_route *route,
-                           const struct addr *dst, struct addr *ret)
+/* What answers a packet leaves where that came in, if it can. */
+static struct hop *ask_route(struct nexthop *n, const struct nexthop_path *path)
 {
-    if (rtnl_route_get_type(route) != RTN_UNICAST || rtnl_route_get_nnexthops(route) < 1)
-        return false;
-    struct rtnl_nexthop *nh = rtnl_route_nexthop_n(route, 0);
-    if (rtnl_route_nh_get_ifindex(nh) != n->ifindex)
-        return false;
-    if (!addr_from_nl(rtnl_route_nh_get_gateway(nh), ret) &&
-        !addr_from_nl(rtnl_route_nh_get_via(nh), ret))
-        *ret = *dst; /* on link */
-    return true;
+    struct route_answer answer;
+    const struct link *link;
+
+    if (path->via && link_find(n, path->via) &&
+        route_ask(n->ask, &path->src, &path->dst, path->via, &answer))
+        return hop_get(n, link_find(n, path->via), &answer.next_hop);
+    if (!route_ask(n->ask, &path->src, &path->dst, 0, &answer))
+        return NULL;
+    link = link_find(n, answer.ifindex);
+    return link ? hop_get(n, link, &answer.next_hop) : NULL;
 }
 
-static struct hop *ask_route(struct nexthop *n, const struct addr *dst)
+static struct hop *find_hop(struct nexthop *n, const struct nexthop_path *path)
 {
-    struct rtnl_route *route = NULL;
-    struct nl_addr *nl_dst = addr_to_nl(dst);
-    struct addr via;
-    struct hop *hop = NULL;
+    struct route *r = &n->routes[siphash(&table_key, path, sizeof(*path)) % ROUTE_CNT];
 
-    if (nl_dst && rtnl_route_lookup(n->ask, nl_dst, &route) >= 0 &&
-        route_next_hop(n, route, dst, &via))
-        hop = hop_get(n, &via);
-    if (route)
-        rtnl_route_put(route);
-    nl_addr_put(nl_dst);
-    return hop;
-}
-
-static struct hop *find_hop(struct nexthop *n, const struct addr *dst)
-{
-    struct route *r = &n->routes[siphash(&table_key, dst, sizeof(*dst)) % ROUTE_CNT];
-
-    if (r->generation != n->generation || !addr_eq(&r->dst, dst)) {
-        struct hop *hop = ask_route(n, dst);
-        *r = (struct route){*dst, hop, n->generation};
+    if (r->generation != n->generation || memcmp(&r->path, path, sizeof(*path)) != 0) {
+        struct hop *hop = ask_route(n, path);
+        *r = (struct route){*path, hop, n->generation};
     }
     return r->hop;
 }
 
-enum nexthop_result nexthop_lookup(struct nexthop *n, const struct addr *dst,
-                                   const uint8_t **ret_link)
+enum nexthop_result nexthop_lookup(struct nexthop *n, const struct nexthop_path *path,
+                                   struct nexthop_way *ret)
 {
-    struct hop *hop = find_hop(n, dst);
+    struct hop *hop = find_hop(n, path);
 
     if (!hop)
         return NEXTHOP_NO_ROUTE;
     hop->used = true;
-    *ret_link = hop->link;
+    *ret = (struct nexthop_way){hop->ifindex, hop->link};
     return hop->resolved ? NEXTHOP_OK : NEXTHOP_WAIT;
 }
 
-void nexthop_wait(struct nexthop *n, const struct addr *dst, const uint8_t *bytes, size_t len)
+void nexthop_wait(struct nexthop *n, const struct nexthop_path *path, const uint8_t *bytes,
+                  size_t len)
 {
-    struct hop *hop = find_hop(n, dst);
+    struct hop *hop = find_hop(n, path);
 
     if (!hop || hop->waiting_cnt == WAITING_MAX_CNT)
         return;
@@ -356,7 +427,7 @@ void nexthop_wait(struct nexthop *n, const struct addr *dst, const uint8_t *byte
     if (!w)
         return;
     w->next = NULL;
-    w->dst = *dst;
+    w->path = *path;
     w->len = len;
     memcpy(w->bytes, bytes, len);
     bool first = hop->waiting_cnt == 0;
@@ -384,10 +455,11 @@ static int on_change(struct nl_msg *msg, void *arg)
         n->generation++;
         break;
     case RTM_NEWLINK: {
-        unsigned mtu = n->mtu;
+        unsigned mtu = nexthop_mtu(n);
         n->generation++;
-        if (read_link(n) == 0 && n->mtu != mtu)
-            n->ops->on_mtu(n->arg, n->mtu);
+        for (size_t i = 0; i < n->link_cnt; i++)
+            (void)read_link(n, &n->links[i]); /* it keeps what it had when it is gone */
+        tell_mtu(n, mtu);
         break;
     }
     default:
@@ -420,14 +492,13 @@ static int watch_open(struct nexthop *n)
     return nl_socket_set_nonblocking(n->watch) < 0 ? -EIO : 0;
 }
 
-int nexthop_new(int ifindex, const struct nexthop_ops *ops, void *arg, struct nexthop **ret)
+int nexthop_new(const struct nexthop_ops *ops, void *arg, struct nexthop **ret)
 {
     struct nexthop *n = calloc(1, sizeof(*n));
     int err = -ENOMEM;
 
     if (!n)
         return -ENOMEM;
-    n->ifindex = ifindex;
     n->ops = ops;
     n->arg = arg;
     n->generation = 1;
@@ -438,9 +509,6 @@ int nexthop_new(int ifindex, const struct nexthop_ops *ops, void *arg, struct ne
     if (nl_connect(n->ask, NETLINK_ROUTE) < 0)
         goto fail;
     err = watch_open(n); /* before the first question, so that no change is missed */
-    if (err < 0)
-        goto fail;
-    err = read_link(n);
     if (err < 0)
         goto fail;
     read_locals(n);
@@ -483,21 +551,11 @@ void nexthop_tick(struct nexthop *n)
     bool unresolved = false;
 
     for (struct hop *hop = n->hops; hop; hop = hop->next) {
-        if (hop->used && n->link_len > 0 && (hop->stale || !hop->resolved))
+        if (hop->used && nexthop_link_len(n, hop->ifindex) > 0 && (hop->stale || !hop->resolved))
             hop_use(n, hop);
         unresolved |= hop->used && !hop->resolved;
         hop->used = false;
     }
     if (unresolved)
         hop_query(n); /* in case the answer came before we listened */
-}
-
-unsigned nexthop_mtu(const struct nexthop *n)
-{
-    return n->mtu;
-}
-
-size_t nexthop_link_len(const struct nexthop *n)
-{
-    return n->link_len;
 }

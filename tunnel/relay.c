@@ -77,7 +77,10 @@ static void abort_flow(struct relay *r, struct flow *f, enum tcns_err err)
 
 static bool held_syn(const struct flow *f, struct packet *ret)
 {
-    return packet_parse(buf_data(f->syn), f->syn->len, true, ret) == PACKET_TCP;
+    if (packet_parse(buf_data(f->syn), f->syn->len, true, ret) != PACKET_TCP)
+        return false;
+    ret->via = f->legs[SIDE_OUTER].via;
+    return true;
 }
 
 /* The opener gets a RST for its SYN. */
@@ -262,6 +265,7 @@ void relay_open(struct relay *r, const struct tuple *tuple, enum side side, stru
         r->counters.drop_memory++;
         return;
     }
+    f->legs[SIDE_OUTER].via = packet->via;
     r->counters.flows_opened++;
     tell_of(r, TUNNEL_EVENT_OPENED, f);
     f->policy = policy_ref(r->policy);

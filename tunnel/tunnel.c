@@ -20,7 +20,7 @@
 #include "tunnel/icmp.h"
 #include "tunnel/older.h"
 #include "tunnel/relay.h"
-#include "tunnel/uplink.h"
+#include "tunnel/uplinks.h"
 
 #define BATCH_CNT           8 /* packets before flows are run: measured, see docs/PERFORMANCE.md */
 #define BURST_US            20u
@@ -30,13 +30,14 @@
 #define MEMORY_DEFAULT_LEN  (256u << 20)
 #define FLOW_DEFAULT_CNT    100000
 #define FALLBACK_DEFAULT_S  600
+#define MTU_DEFAULT         1500
 
 struct tunnel {
     struct tunnel_config cfg;
     struct relay relay;
     struct older_table older;
-    struct uplink uplink;
-    ev_io tun_io, uplink_in, uplink_out, nexthop_io;
+    struct uplinks *uplinks;
+    ev_io tun_io;
     ev_timer tick, sweep;
     ev_check turn_start;
     ev_prepare turn_end;
@@ -58,12 +59,11 @@ static struct tunnel_counters *counters(struct tunnel *t)
 
 static bool uplink_output(struct tunnel *t, const struct stack_tx *tx)
 {
-    switch (uplink_send(&t->uplink, tx)) {
+    switch (uplinks_send(t->uplinks, tx)) {
     case 0:
         counters(t)->uplink_tx_packets++;
         return true;
     case -EAGAIN:
-        ev_io_start(t->cfg.loop, &t->uplink_out);
         return false;
     case -EINPROGRESS:
         return true;
@@ -134,8 +134,9 @@ static struct tuple tuple_of(enum side side, const struct packet *p)
 static void forward_older(struct tunnel *t, struct older *o, enum side side,
                           const struct vnet_packet *vp, const struct packet *packet)
 {
+    struct nexthop_path path = {.src = packet->src, .dst = packet->dst};
     int err = side == SIDE_INNER
-                  ? uplink_forward(&t->uplink, &vp->hdr, &packet->dst, packet->ip, packet->len)
+                  ? uplinks_forward(t->uplinks, &path, &vp->hdr, packet->ip, packet->len)
                   : vnet_forward(t->cfg.tun_fd, &vp->hdr, packet->ip, packet->len, NULL, 0);
 
     if (err < 0)
@@ -168,10 +169,11 @@ static struct buf *own_packet(struct tunnel *t, const struct vnet_packet *vp, st
 static void open_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
                       const struct vnet_packet *vp, struct packet *packet)
 {
-    const uint8_t *link;
+    struct nexthop_path path = {.src = packet->src, .dst = packet->dst};
+    struct nexthop_way way;
 
     if (side == SIDE_INNER &&
-        nexthop_lookup(t->uplink.nexthop, &packet->dst, &link) == NEXTHOP_NO_ROUTE) {
+        nexthop_lookup(uplinks_nexthop(t->uplinks), &path, &way) == NEXTHOP_NO_ROUTE) {
         write_icmp(t, packet, icmp_code(ICMP_REASON_NO_ROUTE, packet->v6));
         counters(t)->drop_no_route++;
         return;
@@ -295,7 +297,8 @@ static bool is_link_local(const struct tuple *tuple)
     return IN6_IS_ADDR_LINKLOCAL(&tuple->local.in6) || IN6_IS_ADDR_LINKLOCAL(&tuple->peer.in6);
 }
 
-static void on_packet(struct tunnel *t, enum side side, const struct vnet_packet *vp)
+/* via: the uplink that it came in by; 0: the TUN device. */
+static void on_packet(struct tunnel *t, enum side side, int via, const struct vnet_packet *vp)
 {
     struct packet packet;
     enum packet_verdict verdict = packet_parse(vp->ip, vp->len, vnet_csum_ok(&vp->hdr), &packet);
@@ -306,10 +309,11 @@ static void on_packet(struct tunnel *t, enum side side, const struct vnet_packet
             on_icmp_error(t, vp);
         return;
     }
+    packet.via = via;
     struct tuple tuple = tuple_of(side, &packet);
     if (side == SIDE_OUTER && is_link_local(&tuple))
         return; /* the kernel's own */
-    if (!nexthop_is_local(t->uplink.nexthop, &tuple.local)) {
+    if (!nexthop_is_local(uplinks_nexthop(t->uplinks), &tuple.local)) {
         counters(t)->drop_not_ours++;
         return;
     }
@@ -338,11 +342,12 @@ static void end_turn(struct tunnel *t)
         ev_timer_again(t->cfg.loop, &t->tick);
 }
 
-static int read_packet(struct tunnel *t, enum side side, struct vnet_packet *vp)
+/* from: NULL for the TUN device. */
+static int read_packet(struct tunnel *t, struct uplink *from, struct vnet_packet *vp)
 {
-    int n = side == SIDE_INNER ? vnet_read(t->cfg.tun_fd, 0, vp) : uplink_read(&t->uplink, vp);
+    int n = from ? uplink_read(from, vp) : vnet_read(t->cfg.tun_fd, 0, vp);
 
-    if (n > 0 && side == SIDE_INNER)
+    if (n > 0 && !from)
         counters(t)->tun_rx_packets++;
     else if (n > 0)
         counters(t)->uplink_rx_packets++;
@@ -350,9 +355,9 @@ static int read_packet(struct tunnel *t, enum side side, struct vnet_packet *vp)
 }
 
 /* A full batch does not mean that there is more, and nothing would wake us then. */
-static bool is_readable(const struct tunnel *t, enum side side)
+static bool is_readable(const struct tunnel *t, const struct uplink *from)
 {
-    struct pollfd fd = {side == SIDE_INNER ? t->cfg.tun_fd : t->uplink.fd, POLLIN, 0};
+    struct pollfd fd = {from ? from->fd : t->cfg.tun_fd, POLLIN, 0};
 
     return poll(&fd, 1, 0) == 1;
 }
@@ -365,38 +370,38 @@ static bool expects_more(const struct tunnel *t, enum side side, const struct vn
     return vp->len >= LARGE_PACKET_LEN || clock_us() - t->turn_us[side] < BURST_US;
 }
 
-static void on_readable(struct tunnel *t, enum side side)
+static void on_readable(struct tunnel *t, struct uplink *from)
 {
+    enum side side = from ? SIDE_OUTER : SIDE_INNER;
     struct vnet_packet vp;
     int i = 0;
 
     start_turn(t);
     stack_set_busy(side, true); /* until it is known to be otherwise */
-    while (i < BATCH_CNT && read_packet(t, side, &vp) > 0) {
-        on_packet(t, side, &vp);
+    while (i < BATCH_CNT && read_packet(t, from, &vp) > 0) {
+        on_packet(t, side, from ? from->ifindex : 0, &vp);
         if (++i == 1 && !expects_more(t, side, &vp))
             break;
     }
-    t->busy[side] = i == BATCH_CNT && is_readable(t, side);
+    t->busy[side] = i == BATCH_CNT && is_readable(t, from);
     end_turn(t);
     t->turn_us[side] = clock_us();
 }
 
 static void on_tun_readable(struct ev_loop *loop, ev_io *w, int revents)
 {
-    on_readable(w->data, SIDE_INNER);
+    on_readable(w->data, NULL);
 }
 
-static void on_uplink_readable(struct ev_loop *loop, ev_io *w, int revents)
+static void on_uplink_readable(void *arg, struct uplink *u)
 {
-    on_readable(w->data, SIDE_OUTER);
+    on_readable(arg, u);
 }
 
-static void on_uplink_writable(struct ev_loop *loop, ev_io *w, int revents)
+static void on_uplink_writable(void *arg)
 {
-    struct tunnel *t = w->data;
+    struct tunnel *t = arg;
 
-    ev_io_stop(loop, w);
     start_turn(t);
     stack_writable(SIDE_OUTER);
     end_turn(t);
@@ -420,16 +425,16 @@ static void on_sweep(struct ev_loop *loop, ev_timer *w, int revents)
     relay_tick(&t->relay, clock_coarse_ms());
     older_tick(&t->older, clock_coarse_ms());
     if (++t->sweeps % NEXTHOP_TICK_SWEEPS == 0)
-        nexthop_tick(t->uplink.nexthop);
+        nexthop_tick(uplinks_nexthop(t->uplinks));
     end_turn(t);
 }
 
-static void on_nexthop_change(struct ev_loop *loop, ev_io *w, int revents)
+static void on_nexthop_change(void *arg)
 {
-    struct tunnel *t = w->data;
+    struct tunnel *t = arg;
 
     start_turn(t);
-    nexthop_read(t->uplink.nexthop);
+    nexthop_read(uplinks_nexthop(t->uplinks));
     end_turn(t);
 }
 
@@ -449,18 +454,20 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *w, int revents)
         histogram_add(&t->relay.metrics.lag, (uint64_t)(clock_us() - t->turn_start_us));
 }
 
-/* --- What the kernel tells of the uplink ------------------------------------------- */
+/* --- What the kernel tells of the uplinks ------------------------------------------ */
 
-static void on_resolved(void *arg, const struct addr *dst, const uint8_t *bytes, size_t len)
+static void on_resolved(void *arg, const struct nexthop_path *path, const uint8_t *bytes,
+                        size_t len)
 {
     static const struct virtio_net_hdr none;
     struct tunnel *t = arg;
 
-    if (uplink_forward(&t->uplink, &none, dst, bytes, len) == 0)
+    if (uplinks_forward(t->uplinks, path, &none, bytes, len) == 0)
         counters(t)->uplink_tx_packets++;
 }
 
-static void on_resolve_failed(void *arg, const struct addr *dst, const uint8_t *bytes, size_t len)
+static void on_resolve_failed(void *arg, const struct nexthop_path *path, const uint8_t *bytes,
+                              size_t len)
 {
     struct tunnel *t = arg;
     struct packet sent, syn;
@@ -502,10 +509,16 @@ static void on_mtu(void *arg, unsigned mtu)
     flow_each(&t->relay.flows, lower_mtu, &mtu);
 }
 
-static const struct nexthop_ops nexthop_callbacks = {
-    .on_resolved = on_resolved,
-    .on_failed = on_resolve_failed,
-    .on_mtu = on_mtu,
+static const struct uplinks_ops uplinks_callbacks = {
+    .on_readable = on_uplink_readable,
+    .on_writable = on_uplink_writable,
+    .on_news = on_nexthop_change,
+    .nexthop =
+        {
+            .on_resolved = on_resolved,
+            .on_failed = on_resolve_failed,
+            .on_mtu = on_mtu,
+        },
 };
 
 /* --- Start and end ------------------------------------------------------------------ */
@@ -515,19 +528,13 @@ static void start_watchers(struct tunnel *t)
     struct ev_loop *loop = t->cfg.loop;
 
     ev_io_init(&t->tun_io, on_tun_readable, t->cfg.tun_fd, EV_READ);
-    ev_io_init(&t->uplink_in, on_uplink_readable, t->uplink.fd, EV_READ);
-    ev_io_init(&t->uplink_out, on_uplink_writable, t->uplink.fd, EV_WRITE);
-    ev_io_init(&t->nexthop_io, on_nexthop_change, nexthop_fd(t->uplink.nexthop), EV_READ);
     ev_timer_init(&t->tick, on_tick, STACK_TICK_MS / 1e3, STACK_TICK_MS / 1e3);
     ev_timer_init(&t->sweep, on_sweep, SWEEP_S, SWEEP_S);
-    t->tun_io.data = t->uplink_in.data = t->uplink_out.data = t->nexthop_io.data = t;
     ev_check_init(&t->turn_start, on_turn_start);
     ev_prepare_init(&t->turn_end, on_turn_end);
     ev_set_priority(&t->turn_start, EV_MAXPRI); /* before all others */
-    t->tick.data = t->sweep.data = t->turn_start.data = t->turn_end.data = t;
+    t->tun_io.data = t->tick.data = t->sweep.data = t->turn_start.data = t->turn_end.data = t;
     ev_io_start(loop, &t->tun_io);
-    ev_io_start(loop, &t->uplink_in);
-    ev_io_start(loop, &t->nexthop_io);
     ev_timer_start(loop, &t->sweep);
     ev_check_start(loop, &t->turn_start);
     ev_prepare_start(loop, &t->turn_end);
@@ -538,32 +545,16 @@ static void stop_watchers(struct tunnel *t)
     struct ev_loop *loop = t->cfg.loop;
 
     ev_io_stop(loop, &t->tun_io);
-    ev_io_stop(loop, &t->uplink_in);
-    ev_io_stop(loop, &t->uplink_out);
-    ev_io_stop(loop, &t->nexthop_io);
     ev_timer_stop(loop, &t->tick);
     ev_timer_stop(loop, &t->sweep);
     ev_check_stop(loop, &t->turn_start);
     ev_prepare_stop(loop, &t->turn_end);
 }
 
-static int open_uplink(struct tunnel *t)
-{
-    struct uplink_config cfg = {
-        .ifindex = t->cfg.uplink_ifindex,
-        .bypass = t->cfg.bypass,
-        .bypass_cnt = t->cfg.bypass_cnt,
-        .ops = &nexthop_callbacks,
-        .arg = t,
-    };
-
-    return uplink_open(&t->uplink, &cfg);
-}
-
 static int start_stack(struct tunnel *t)
 {
-    uint16_t mtu = mtu16(nexthop_mtu(t->uplink.nexthop));
-    struct stack_config cfg = {.ops = &stack_callbacks, .mtu = {mtu, mtu}};
+    /* Until the first uplink says more, see on_mtu(). */
+    struct stack_config cfg = {.ops = &stack_callbacks, .mtu = {MTU_DEFAULT, MTU_DEFAULT}};
 
     randombytes_buf(&cfg.isn_key, sizeof(cfg.isn_key));
     return stack_init(&cfg);
@@ -612,9 +603,9 @@ int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
     err = flow_table_init(&t->relay.flows, &key, t->cfg.flow_max_cnt);
     if (err < 0)
         goto fail_table;
-    err = open_uplink(t);
+    err = uplinks_new(t->cfg.loop, &uplinks_callbacks, t, &t->uplinks);
     if (err < 0)
-        goto fail_uplink;
+        goto fail_uplinks;
     err = start_stack(t);
     if (err < 0)
         goto fail_stack;
@@ -624,8 +615,8 @@ int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
     return 0;
 
 fail_stack:
-    uplink_close(&t->uplink);
-fail_uplink:
+    uplinks_free(t->uplinks);
+fail_uplinks:
     flow_table_done(&t->relay.flows);
 fail_table:
     forget_policy(t);
@@ -641,7 +632,7 @@ void tunnel_free(struct tunnel *t)
     stack_flush();
     stop_watchers(t);
     stack_done();
-    uplink_close(&t->uplink);
+    uplinks_free(t->uplinks);
     older_done(&t->older);
     flow_table_done(&t->relay.flows);
     forget_policy(t);
@@ -662,6 +653,24 @@ int tunnel_set_policy(struct tunnel *t, const struct policy_config *cfg)
 const struct policy *tunnel_policy(const struct tunnel *t)
 {
     return t->relay.policy;
+}
+
+_Static_assert(TUNNEL_UPLINK_MAX_CNT == NEXTHOP_LINK_MAX_CNT, "as many links as uplinks");
+
+int tunnel_add_uplink(struct tunnel *t, int ifindex, int fd)
+{
+    struct uplink_config cfg = {
+        .ifindex = ifindex,
+        .bypass = t->cfg.bypass,
+        .bypass_cnt = t->cfg.bypass_cnt,
+    };
+
+    return uplinks_add(t->uplinks, fd, &cfg);
+}
+
+void tunnel_del_uplink(struct tunnel *t, int ifindex)
+{
+    uplinks_del(t->uplinks, ifindex);
 }
 
 int tunnel_pass(struct tunnel *t, const struct tuple *tuple)

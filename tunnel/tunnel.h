@@ -43,7 +43,6 @@ struct tunnel_config {
     int tun_fd;           /* borrowed; IFF_TUN|IFF_NO_PI|IFF_VNET_HDR, non-blocking, vnet header
                              of 10 bytes, offloads CSUM|TSO4|TSO6 set */
     int tun_ifindex;
-    int uplink_ifindex;
     struct policy_config policy;     /* copied; the cache is the tunnel's own. keepalive_s: idle
                                         encrypted connections prove that the peer is alive by
                                         rekeying (RFC 8548 3.9) after so long, and end when it
@@ -60,9 +59,18 @@ struct tunnel_config {
                               lost; 0: 600 */
 };
 
-/* Opens the uplink's packet socket and starts to move packets.
- * Return: 0 and *ret; -errno (-EPERM without CAP_NET_RAW, -ENODEV without uplink). */
+/* Starts to move packets; without an uplink they go nowhere. Return: 0 and *ret; -errno. */
 int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret);
+
+/* At most so many uplinks. */
+#define TUNNEL_UPLINK_MAX_CNT 16
+
+/* An interface to the outside. fd is a packet socket that receives nothing yet (AF_PACKET,
+ * SOCK_RAW, protocol 0, non-blocking), and taken, also on failure.
+ * Return: 0; -errno (-ENODEV, -EPFNOSUPPORT: of no kind that we know, -ENOSPC). */
+int tunnel_add_uplink(struct tunnel *t, int ifindex, int fd);
+/* No more packets by it. Connections go on if another leads to the peer. */
+void tunnel_del_uplink(struct tunnel *t, int ifindex);
 
 /* Resets every connection at both ends, sends what that takes, frees everything. */
 void tunnel_free(struct tunnel *t);

@@ -1,41 +1,43 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * The container's uplink as a packet socket: taps what arrives before the
+ * One uplink of the container as a packet socket: taps what arrives before the
  * kernel's TCP would see it, and sends what the outer legs make.
  */
 #ifndef TCNS_TUNNEL_UPLINK_H
 #define TCNS_TUNNEL_UPLINK_H
 
 #include "tcp/leg.h"
-#include "tunnel/nexthop.h"
 #include "tunnel/tunnel.h"
 #include "tunnel/vnet.h"
 
 struct uplink {
     int fd;
-    struct nexthop *nexthop;
+    int ifindex;
+    size_t link_len; /* of the link-layer header */
 };
 
 struct uplink_config {
     int ifindex;
+    size_t link_len;
     const struct port_range *bypass; /* TCP of these ports is not read */
     size_t bypass_cnt;
-    const struct nexthop_ops *ops;
-    void *arg; /* of ops */
 };
 
-/* Opens the socket and asks for its routes and neighbours; ops and arg are borrowed
- * until uplink_close(), the ports are not. Return: 0; -errno. */
-int uplink_open(struct uplink *u, const struct uplink_config *cfg);
-/* Copes with a zeroed or half-opened uplink. */
+/* A packet socket that receives nothing yet: all of an uplink that takes privilege
+ * (CAP_NET_RAW). Return: descriptor; -errno. */
+int uplink_socket(void);
+
+/* Makes such a socket, which it takes, that of one interface; the ports are borrowed until it
+ * returns. Return: 0; -errno. */
+int uplink_open(struct uplink *u, int fd, const struct uplink_config *cfg);
 void uplink_close(struct uplink *u);
 
 /* Reads one packet: TCP, or an ICMP error. Return: as vnet_read(). */
 int uplink_read(struct uplink *u, struct vnet_packet *ret);
 
-/* Sends one packet. Return: 0; -EAGAIN: later; -ENETUNREACH: no route;
- * -EINPROGRESS: kept until the neighbour is resolved; other -errno. */
-int uplink_send(struct uplink *u, const struct stack_tx *tx);
-int uplink_forward(struct uplink *u, const struct virtio_net_hdr *hdr, const struct addr *dst,
+/* Sends one packet to the neighbour that link, a header of link_len bytes, names.
+ * Return: as vnet_send(). */
+int uplink_send(struct uplink *u, const struct stack_tx *tx, const uint8_t *link);
+int uplink_forward(struct uplink *u, const struct virtio_net_hdr *hdr, const uint8_t *link,
                    const uint8_t *ip, size_t len);
 
 #endif

@@ -60,6 +60,7 @@ struct leg_tx; /* a buffer that lwIP still refers to */
 struct leg {
     struct tcp_pcb *pcb; /* NULL: not there yet, or gone */
     enum side side;
+    int via; /* where its packets should leave, the tunnel's business; 0: no matter */
     unsigned events;
 
     struct leg_option syn_option; /* on SYN and SYN-ACK, the same on each retransmission */
@@ -95,6 +96,7 @@ struct leg {
 /* One packet on its way out. */
 struct stack_tx {
     enum side side;
+    int via; /* of the leg, or of the packet that this answers */
     struct addr dst;
     bool v6;
     uint8_t *hdr; /* IP and TCP header; 32 bytes before it may be written to */
@@ -157,9 +159,9 @@ void stack_set_time(uint64_t now_ms);
 /* Answers a segment for which there is no connection: RST (RFC 9293 3.10.7.1). */
 void stack_reset(enum side side, const struct packet *packet);
 
-/* A single segment without a leg. src is our end. */
-void stack_send_control(enum side side, const struct tuple *tuple, uint32_t seq, uint32_t ack,
-                        uint8_t flags, uint16_t window);
+/* A single segment without a leg, in answer to packet. src is our end. */
+void stack_send_control(enum side side, const struct tuple *tuple, const struct packet *packet,
+                        uint32_t seq, uint32_t ack, uint8_t flags, uint16_t window);
 
 /* --- One leg. Zeroed memory with side set is a leg that is not there. --------- */
 

@@ -36,6 +36,7 @@ struct batch {
     bool pending; /* there is a packet */
     bool blocked; /* and the device did not take it */
     struct leg *leg;
+    int via;
     struct addr dst;
     bool v6;
     uint32_t next_seq;
@@ -98,6 +99,7 @@ void output_flush(enum side side)
 
     struct stack_tx tx = {
         .side = side,
+        .via = b->via,
         .dst = b->dst,
         .v6 = b->v6,
         .hdr = b->hdr + HEADROOM_LEN,
@@ -239,6 +241,7 @@ static void start_batch(struct batch *b, struct leg *leg, const struct addr *src
 {
     start_ip_header(b, src, dst, tos);
     b->leg = leg;
+    b->via = leg ? leg->via : stack.packet ? stack.packet->via : 0;
     b->dst = *dst;
     b->data_len = 0;
     b->iov_cnt = 0;

@@ -34,6 +34,7 @@ struct packet {
     size_t options_len;
     uint8_t *data; /* payload */
     size_t data_len;
+    int via; /* where it came in, for those who answer it; 0: no matter */
 };
 
 enum packet_verdict {

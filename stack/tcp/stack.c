@@ -163,8 +163,8 @@ void stack_set_time(uint64_t now_ms)
     }
 }
 
-void stack_send_control(enum side side, const struct tuple *tuple, uint32_t seq, uint32_t ack,
-                        uint8_t flags, uint16_t window)
+void stack_send_control(enum side side, const struct tuple *tuple, const struct packet *packet,
+                        uint32_t seq, uint32_t ack, uint8_t flags, uint16_t window)
 {
     bool inner = side == SIDE_INNER;
     const struct addr *src = inner ? &tuple->peer : &tuple->local;
@@ -181,7 +181,9 @@ void stack_send_control(enum side side, const struct tuple *tuple, uint32_t seq,
     tcp->ackno = htonl(ack);
     TCPH_HDRLEN_FLAGS_SET(tcp, TCP_HLEN / 4, flags);
     tcp->wnd = htons(window);
+    stack.packet = packet;
     output_segment(side, NULL, src, dst, 0, p);
+    stack.packet = NULL;
     output_flush(side);
     pbuf_free(p);
 }
@@ -199,7 +201,7 @@ void stack_reset(enum side side, const struct packet *packet)
     if (packet->flags & PACKET_RST)
         return;
     if (packet->flags & PACKET_ACK) {
-        stack_send_control(side, &tuple, packet->ack, 0, PACKET_RST, 0);
+        stack_send_control(side, &tuple, packet, packet->ack, 0, PACKET_RST, 0);
         return;
     }
     uint32_t seg_len = (uint32_t)packet->data_len;
@@ -207,7 +209,7 @@ void stack_reset(enum side side, const struct packet *packet)
         seg_len++;
     if (packet->flags & PACKET_FIN)
         seg_len++;
-    stack_send_control(side, &tuple, 0, packet->seq + seg_len, PACKET_RST | PACKET_ACK, 0);
+    stack_send_control(side, &tuple, packet, 0, packet->seq + seg_len, PACKET_RST | PACKET_ACK, 0);
 }
 
 const struct stack_counters *stack_counters(void)

@@ -19,7 +19,7 @@ struct stack {
     bool busy[SIDE_CNT];
     uint64_t now_ms;
     unsigned ticks;
-    const struct packet *packet; /* the one in tcp_input, for on_established */
+    const struct packet *packet; /* the one being answered; NULL: none */
     struct stack_counters counters;
     bool isn_forced;             /* the next initial sequence number is isn */
     uint32_t isn;

@@ -113,7 +113,7 @@ bool timewait_input(enum side side, const struct tuple *tuple, const struct pack
         return false;
     }
     if (packet->data_len > 0 || packet->flags & (PACKET_SYN | PACKET_FIN))
-        stack_send_control(side, tuple, w->ours, w->theirs, PACKET_ACK, w->window);
+        stack_send_control(side, tuple, packet, w->ours, w->theirs, PACKET_ACK, w->window);
     return true;
 }
 

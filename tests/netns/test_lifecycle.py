@@ -482,13 +482,13 @@ def test_uplink_itself_goes_down_and_up(lab):
 
 
 def test_routes_to_other_interfaces_stay_native(lab):
-    """Only the uplink's traffic is ours: another interface keeps its own path."""
+    """Only the traffic of the named uplink is ours: another interface keeps its own path."""
     r, a, b = lab.star("a", "b")
     other = lab.ns("o")
     lab.veth(other, "eth0", a, "eth1")
     other.ip("addr", "add", "10.88.0.1/24", "dev", "eth0")
     a.ip("addr", "add", "10.88.0.2/24", "dev", "eth1")
-    a.up()
+    a.up("--uplink", "eth0")
     with other.listen(80) as listener, a.connect("10.88.0.1", 80) as c:
         s, peer = listener.accept()
         expect_eq(peer[0], "10.88.0.2")

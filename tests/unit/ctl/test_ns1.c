@@ -128,6 +128,15 @@ int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
     return -1;
 }
 
+int tunnel_add_uplink(struct tunnel *t, int ifindex, int fd)
+{
+    return -1;
+}
+
+void tunnel_del_uplink(struct tunnel *t, int ifindex)
+{
+}
+
 int tunnel_pass(struct tunnel *t, const struct tuple *tuple)
 {
     return -1;
@@ -147,6 +156,7 @@ struct fixture {
     struct daemon_options opts;
     struct ns1 ns1;
     struct ns1_watch watch;
+    struct worker_links links;
     char dir[32];
     struct sockaddr_un addr;
     int fd;
@@ -171,7 +181,7 @@ static int set_up(void **state)
     f->ns1 = (struct ns1){.tunnel = &f->tunnel,
                           .loop = f->loop,
                           .opts = &f->opts,
-                          .uplink = "eth0",
+                          .links = &f->links,
                           .watch = &f->watch};
     f->server = ctlserver_new(f->loop, &f->doors, ns1_call, &f->ns1);
     f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
