@@ -72,6 +72,29 @@ def test_short_stop_is_forgiven(lab):
     works(a, b, 80)
 
 
+def test_nothing_is_lost_while_the_worker_is_late(lab):
+    """Between the application and us there is no network to lose packets in."""
+    _, a, b = lab.star("a", "b")
+    a.up()
+    worker = status(a)["worker_pid"]
+    with b.listen(80) as listener:
+        listener.listen(1024)
+        os.kill(worker, signal.SIGSTOP)
+        socks = []
+        for _ in range(800):
+            s = a.socket()
+            s.setblocking(False)
+            s.connect_ex((b.ip4, 80))
+            socks.append(s)
+        os.kill(worker, signal.SIGCONT)
+        for _ in socks:
+            listener.accept()[0].close()
+        link = json.loads(a.run("ip", "-s", "-j", "link", "show", "tcpcrypt0").stdout)[0]
+        for s in socks:
+            s.close()
+    expect_eq(link["stats64"]["tx"]["dropped"], 0, "packets that the device dropped")
+
+
 @tap.timeout(60)
 def test_all_stopped_and_woken(lab):
     """A frozen container: supervisor and worker sleep together, for longer than a hang."""
