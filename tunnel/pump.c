@@ -49,7 +49,7 @@ static size_t frame_data_max(const struct leg *outer)
 static size_t gather(const struct leg *leg, struct iovec *iov, size_t *ret_cnt, size_t max)
 {
     struct leg_chunk chunks[CHUNK_MAX_CNT];
-    size_t cnt = leg_peek(leg, chunks, CHUNK_MAX_CNT);
+    size_t cnt = leg_peek(leg, chunks, CHUNK_MAX_CNT, max);
     size_t len = 0, n = 0;
 
     for (; n < cnt && len < max; n++) {
@@ -125,7 +125,7 @@ static enum tcns_err copy_plain(struct flow *f, enum side from)
     if (leg_has_urgent(in, &urgent_off))
         leg_set_urgent(out, urgent_off);
 
-    while (leg_peek(in, &chunk, 1) > 0) {
+    while (leg_peek(in, &chunk, 1, SIZE_MAX) > 0) {
         size_t room = leg_room(out);
         size_t len = chunk.len < room ? chunk.len : room;
         if (len == 0)
@@ -171,7 +171,7 @@ static enum tcns_err open_down(struct flow *f)
     struct leg *inner = &f->legs[SIDE_INNER], *outer = &f->legs[SIDE_OUTER];
     struct leg_chunk chunk;
 
-    while (leg_peek(outer, &chunk, 1) > 0) {
+    while (leg_peek(outer, &chunk, 1, SIZE_MAX) > 0) {
         struct session_rx rx = {0};
         size_t used = 0;
         /* One frame more than the room is bounded; half a frame can't be given on. */

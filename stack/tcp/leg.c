@@ -16,9 +16,11 @@
 #define PATH_MTU_MIN_V4 552u
 #define PATH_MTU_MIN_V6 1280u
 
-/* Receive window: starts small, doubles as it is used, up to the side's limit. */
-#define RX_WINDOW_FIRST_LEN (256u * 1024)
-#define RX_WINDOW_MAX_LEN   (4u * 1024 * 1024)
+/* Receive window: starts small, doubles as it is used, up to the side's limit. No network
+ * lies between us and the application: more would only wait in the TUN's queue. */
+#define RX_WINDOW_FIRST_LEN     (256u * 1024)
+#define RX_WINDOW_INNER_MAX_LEN (1u * 1024 * 1024)
+#define RX_WINDOW_OUTER_MAX_LEN (4u * 1024 * 1024)
 /* An ACK waits for further input, while there is some, until it covers this much. Only
  * among super-segments of so many packets: where packets come one by one, and may get
  * lost, the other end needs ACKs to keep sending and to see the loss. */
@@ -520,13 +522,14 @@ void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
 
 /* --- Reading --------------------------------------------------------------------- */
 
-size_t leg_peek(const struct leg *leg, struct leg_chunk *ret_chunks, size_t max_cnt)
+size_t leg_peek(const struct leg *leg, struct leg_chunk *ret_chunks, size_t max_cnt, size_t max_len)
 {
-    size_t cnt = 0;
+    size_t cnt = 0, len = 0;
 
-    for (const struct pbuf *p = leg->rx_head; p && cnt < max_cnt; p = p->next) {
+    for (const struct pbuf *p = leg->rx_head; p && cnt < max_cnt && len < max_len; p = p->next) {
         if (p->len > 0)
             ret_chunks[cnt++] = (struct leg_chunk){pbuf_buf(p), p->payload, p->len};
+        len += p->len;
     }
     return cnt;
 }
@@ -534,11 +537,12 @@ size_t leg_peek(const struct leg *leg, struct leg_chunk *ret_chunks, size_t max_
 static void open_window(struct leg *leg, size_t len)
 {
     struct tcp_pcb *pcb = leg->pcb;
+    uint32_t max = leg->side == SIDE_INNER ? RX_WINDOW_INNER_MAX_LEN : RX_WINDOW_OUTER_MAX_LEN;
     uint32_t grow = 0;
 
-    if (pcb->flags & TF_WND_SCALE && leg->rx_window_len < RX_WINDOW_MAX_LEN &&
+    if (pcb->flags & TF_WND_SCALE && leg->rx_window_len < max &&
         buf_total() < RX_GROW_TOTAL_MAX_LEN)
-        grow = (uint32_t)LWIP_MIN(len, RX_WINDOW_MAX_LEN - leg->rx_window_len);
+        grow = (uint32_t)LWIP_MIN(len, max - leg->rx_window_len);
     leg->rx_window_len += grow;
     pcb->rcv_wnd = (tcpwnd_size_t)LWIP_MIN(pcb->rcv_wnd + len + grow, leg->rx_window_len);
     tcp_recved(pcb, 0); /* works out what to announce */

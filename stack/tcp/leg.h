@@ -194,8 +194,10 @@ struct leg_chunk {
     size_t len;
 };
 
-/* Received bytes, oldest first, without taking them. Return: number of chunks. */
-size_t leg_peek(const struct leg *leg, struct leg_chunk *ret_chunks, size_t max_cnt);
+/* Received bytes, oldest first, without taking them: chunks until there are max_cnt, or
+ * max_len bytes or more. Return: number of chunks. */
+size_t leg_peek(const struct leg *leg, struct leg_chunk *ret_chunks, size_t max_cnt,
+                size_t max_len);
 /* The first len bytes were taken by the other leg: frees them and opens the window. */
 void leg_consume(struct leg *leg, size_t len);
 

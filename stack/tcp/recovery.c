@@ -14,9 +14,10 @@
 #define DUP_THRESH              3u  /* RFC 6675 2 */
 #define CWND_MAX_LEN            (6u * 1024 * 1024)
 
-/* Segments are at most this part of the window, and single packets for so long after a loss. */
-#define SEGMENTS_PER_WINDOW 16u
-#define LOSSLESS_US         5000000u
+/* Segments are at most this part of the window, and a smaller one for so long after a loss. */
+#define SEGMENTS_PER_WINDOW       16u
+#define SEGMENTS_PER_LOSSY_WINDOW 64u
+#define LOSSLESS_US               5000000u
 
 #define BLACK_HOLE_TIMEOUTS 3
 #define LEAST_MSS_V4        512  /* RFC 1191 3: 576 less headers, with room for a tunnel's */
@@ -108,9 +109,9 @@ uint32_t recovery_segment_len(const struct leg *leg)
 {
     const struct recovery *r = &leg->recovery;
 
-    if (r->loss_us && clock_us() - r->loss_us < LOSSLESS_US)
-        return 0;
-    return r->cwnd / SEGMENTS_PER_WINDOW;
+    bool lossy = r->loss_us && clock_us() - r->loss_us < LOSSLESS_US;
+
+    return r->cwnd / (lossy ? SEGMENTS_PER_LOSSY_WINDOW : SEGMENTS_PER_WINDOW);
 }
 
 /* --- Scoreboard ------------------------------------------------------------------ */

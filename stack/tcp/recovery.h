@@ -53,7 +53,7 @@ void recovery_on_output(struct leg *leg);
  * from the middle of the stream, it must be out of their sight. Return: what was hidden. */
 struct tcp_seg *recovery_hide_lost(struct leg *leg);
 void recovery_show_lost(struct leg *leg, struct tcp_seg *lost);
-/* Return: how long new segments may be, in bytes; 0: one packet. */
+/* Return: how long new segments may be, in bytes; less than a packet: one packet. */
 uint32_t recovery_segment_len(const struct leg *leg);
 /* tcp_rexmit_rto() puts what is unacknowledged in front of lost segments that wait. */
 void recovery_sort(struct leg *leg);

@@ -526,7 +526,7 @@ size_t leg_read(struct leg *leg, void *out, size_t max)
     struct leg_chunk chunk;
     size_t len = 0;
 
-    while (len < max && leg_peek(leg, &chunk, 1) > 0) {
+    while (len < max && leg_peek(leg, &chunk, 1, SIZE_MAX) > 0) {
         size_t n = chunk.len < max - len ? chunk.len : max - len;
         memcpy((uint8_t *)out + len, chunk.data, n);
         leg_consume(leg, n);

@@ -59,19 +59,19 @@ static void test_peek_and_consume(void **state)
     peer_send(&peer, PACKET_ACK, pattern(0), 100);
     peer_send(&peer, PACKET_ACK, pattern(100), 50);
     assert_int_equal(leg_take_events(&peer.leg), LEG_EV_DATA);
-    assert_int_equal(leg_peek(&peer.leg, chunks, 8), 2);
+    assert_int_equal(leg_peek(&peer.leg, chunks, 8, SIZE_MAX), 2);
     assert_int_equal(chunks[0].len, 100);
     assert_int_equal(chunks[1].len, 50);
     assert_memory_equal(chunks[1].data, pattern(100), 50);
-    assert_int_equal(leg_peek(&peer.leg, chunks, 1), 1);
+    assert_int_equal(leg_peek(&peer.leg, chunks, 1, SIZE_MAX), 1);
     leg_consume(&peer.leg, 0);
     leg_consume(&peer.leg, 30);
-    assert_int_equal(leg_peek(&peer.leg, chunks, 8), 2);
+    assert_int_equal(leg_peek(&peer.leg, chunks, 8, SIZE_MAX), 2);
     assert_int_equal(chunks[0].len, 70);
     assert_memory_equal(chunks[0].data, pattern(30), 70);
     struct buf *kept = buf_ref(chunks[1].buf);
     leg_consume(&peer.leg, 120);
-    assert_int_equal(leg_peek(&peer.leg, chunks, 8), 0);
+    assert_int_equal(leg_peek(&peer.leg, chunks, 8, SIZE_MAX), 0);
     assert_int_equal(peer.leg.rx_len, 0);
     assert_memory_equal(chunks[1].data, pattern(100), 50); /* the reference holds it */
     buf_unref(kept);
