@@ -43,6 +43,7 @@ struct ctlserver_client {
     ev_tstamp last_active_s;
     struct bytes in, out;
     size_t searched; /* bytes of the input without the end of a call */
+    int passed_fd;   /* a descriptor that came along with the input; -1: none */
     bool oneway;     /* the call being served wants no answer */
     bool parked;     /* the call being served is answered by somebody else */
     bool paused;     /* the stream has nothing to say now */
@@ -108,6 +109,13 @@ static void end_stream(struct ctlserver_client *c)
     c->paused = false;
 }
 
+static void drop_passed_fd(struct ctlserver_client *c)
+{
+    if (c->passed_fd >= 0)
+        close(c->passed_fd);
+    c->passed_fd = -1;
+}
+
 static void client_free(struct ctlserver_client *c)
 {
     struct ctlserver *s = c->server;
@@ -118,6 +126,7 @@ static void client_free(struct ctlserver_client *c)
     ev_io_stop(s->loop, &c->reader);
     ev_io_stop(s->loop, &c->writer);
     end_stream(c);
+    drop_passed_fd(c);
     close(c->fd);
     if (c->pidfd >= 0)
         close(c->pidfd);
@@ -308,6 +317,8 @@ static char *find_call(struct ctlserver_client *c)
     return end;
 }
 
+/* Calls that are received at once cannot be told from each other by the descriptor that came
+ * along: it is for the first that takes one. */
 static void serve_first(struct ctlserver_client *c, const char *end)
 {
     const char *start = c->in.data + c->in.off;
@@ -315,6 +326,21 @@ static void serve_first(struct ctlserver_client *c, const char *end)
     c->in.off += (size_t)(end + 1 - start);
     c->searched = 0;
     serve(c, start);
+    if (bytes_waiting(&c->in) == 0)
+        drop_passed_fd(c);
+}
+
+int ctlserver_take_fd(struct ctlserver_client *c)
+{
+    int fd = c->passed_fd;
+
+    c->passed_fd = -1;
+    return fd;
+}
+
+uid_t ctlserver_uid(const struct ctlserver_client *c)
+{
+    return c->cred.uid;
 }
 
 static void flush(struct ctlserver_client *c)
@@ -375,6 +401,39 @@ static void step(struct ctlserver_client *c)
         set_events(c);
 }
 
+/* Keeps the last one. The kernel closes those that have no room here. */
+static void keep_passed_fds(struct ctlserver_client *c, struct msghdr *msg)
+{
+    for (struct cmsghdr *m = CMSG_FIRSTHDR(msg); m; m = CMSG_NXTHDR(msg, m)) {
+        if (m->cmsg_level != SOL_SOCKET || m->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t at = 0; CMSG_LEN(at + sizeof(int)) <= m->cmsg_len; at += sizeof(int)) {
+            drop_passed_fd(c);
+            memcpy(&c->passed_fd, CMSG_DATA(m) + at, sizeof(int));
+        }
+    }
+}
+
+static ssize_t receive(struct ctlserver_client *c, size_t room)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {.iov_base = c->in.data + c->in.len, .iov_len = room};
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof(control.bytes),
+    };
+
+    ssize_t n = recvmsg(c->fd, &msg, MSG_CMSG_CLOEXEC);
+    if (n >= 0)
+        keep_passed_fds(c, &msg);
+    return n;
+}
+
 static void on_readable(struct ev_loop *loop, ev_io *w, int events)
 {
     struct ctlserver_client *c = w->data;
@@ -387,7 +446,7 @@ static void on_readable(struct ev_loop *loop, ev_io *w, int events)
         client_free(c);
         return;
     }
-    ssize_t n = recv(c->fd, c->in.data + c->in.len, room, 0);
+    ssize_t n = receive(c, room);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
@@ -424,6 +483,7 @@ static struct ctlserver_client *client_new(struct ctlserver *s, int fd, enum doo
         c->pidfd = -1;
     c->server = s;
     c->fd = fd;
+    c->passed_fd = -1;
     c->door = door;
     c->last_active_s = ev_now(s->loop);
     ev_io_init(&c->reader, on_readable, fd, EV_READ);

@@ -62,6 +62,14 @@ bool ctlserver_push(struct ctlserver_client *c, const char *text, size_t len);
  * Return: that descriptor, borrowed. */
 int ctlserver_park(struct ctlserver_client *c);
 
+/* The descriptor that came along (SCM_RIGHTS) with this call, or one before it that did not
+ * take it; the last one when there are several. What nobody takes is closed when all that was
+ * received is served. Return: the caller's; -1: none. */
+int ctlserver_take_fd(struct ctlserver_client *c);
+
+/* Who it was when it connected. */
+uid_t ctlserver_uid(const struct ctlserver_client *c);
+
 /* May it change anything: it came by the administrators' path, or has CAP_NET_ADMIN. Who
  * came over TCP may not: there is no telling who that is. */
 bool ctlserver_is_privileged(const struct ctlserver_client *c);

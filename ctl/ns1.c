@@ -59,6 +59,11 @@ void ns1_invalid_parameter(struct ctlserver_client *c, const char *name)
                     json_pack("{s:s}", "parameter", name));
 }
 
+void ns1_permission_denied(struct ctlserver_client *c)
+{
+    ctlserver_error(c, SERVICE_INTERFACE ".PermissionDenied", NULL);
+}
+
 /* --- org.varlink.service ---------------------------------------------------- */
 
 static void get_info(struct ctlserver_client *c)
@@ -137,8 +142,10 @@ json_t *ns1_session_json(const struct tunnel_session *s)
     set_number(o, "rule", s->rule);
     if (s->rule_name[0])
         set_text(o, "rule_name", s->rule_name);
-    if (s->info.has_id)
+    if (s->info.has_id) {
         add_crypto(o, &s->info);
+        json_object_set_new(o, "authenticated", json_boolean(s->authenticated));
+    }
     set_number(o, "tx_bytes", s->tx_bytes);
     set_number(o, "rx_bytes", s->rx_bytes);
     json_object_set_new(o, "started", json_real(s->started_s));
@@ -350,7 +357,7 @@ static void get_cache(struct ctlserver_client *c, const struct ns1 *n)
 static void flush_cache(struct ctlserver_client *c, const struct ns1 *n)
 {
     if (!ctlserver_is_privileged(c)) {
-        ctlserver_error(c, SERVICE_INTERFACE ".PermissionDenied", NULL);
+        ns1_permission_denied(c);
         return;
     }
     tunnel_flush(n->tunnel);
@@ -363,7 +370,7 @@ static void flush_cache(struct ctlserver_client *c, const struct ns1 *n)
 static void down(struct ctlserver_client *c, const struct ns1 *n)
 {
     if (!ctlserver_is_privileged(c)) {
-        ctlserver_error(c, SERVICE_INTERFACE ".PermissionDenied", NULL);
+        ns1_permission_denied(c);
         return;
     }
     ns1_watch_daemon(n->watch, "told to detach");
@@ -412,7 +419,7 @@ static bool call_ns1(struct ctlserver_client *c, const char *name, const json_t 
     else if (strcmp(name, "Down") == 0)
         down(c, n);
     else
-        return false;
+        return ns1_call_socket(c, name, params, n);
     return true;
 }
 

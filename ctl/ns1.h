@@ -16,6 +16,7 @@
 struct ns1 {
     struct ev_loop *loop;
     struct tunnel *tunnel;
+    struct wishes *wishes;
     pid_t supervisor;
     const struct worker_links *links;
     const struct daemon_options *opts;
@@ -36,6 +37,12 @@ json_t *ns1_session_json(const struct tunnel_session *s);
 
 /* An InvalidParameter error that names the parameter. */
 void ns1_invalid_parameter(struct ctlserver_client *c, const char *name);
+
+void ns1_permission_denied(struct ctlserver_client *c);
+
+/* Serves the methods for the owner of a socket. Return: false when name is none of them. */
+bool ns1_call_socket(struct ctlserver_client *c, const char *name, const json_t *params,
+                     const struct ns1 *n);
 
 /* The method GetSession. */
 void ns1_get_session(struct ctlserver_client *c, const struct ns1 *n, const json_t *params);

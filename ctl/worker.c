@@ -18,6 +18,7 @@
 #include "ctl/ctlserver.h"
 #include "ctl/ns1.h"
 #include "ctl/suites.h"
+#include "ctl/wishes.h"
 #include "tunnel/tunnel.h"
 #include "tunnel/uplink.h"
 
@@ -28,6 +29,7 @@ struct worker {
     const struct worker_args *args;
     struct ev_loop *loop;
     struct tunnel *tunnel;
+    struct wishes *wishes; /* NULL: not possible here */
     struct ctlserver *server;
     struct ns1 ns1;
     struct ns1_watch watch;
@@ -202,11 +204,16 @@ static void test_crypto(const struct worker_args *args)
 static void start_tunnel(struct worker *w)
 {
     const struct worker_args *a = w->args;
+    int err = wishes_new(w->loop, a->tun_ifindex, &w->wishes);
+    if (err)
+        log_warn("applications cannot choose settings for their sockets: %s", strerror(-err));
     struct tunnel_config cfg = {
         .loop = w->loop,
         .tun_fd = a->tun_fd,
         .tun_ifindex = a->tun_ifindex,
         .policy = daemon_policy(a->opts),
+        .wish = w->wishes ? wishes_find : NULL,
+        .wish_arg = w->wishes,
         .resume_max_cnt = RESUME_MAX_CNT,
         .fallback_s = a->opts->fallback_s,
         .bypass = a->opts->bypass.ranges,
@@ -215,7 +222,7 @@ static void start_tunnel(struct worker *w)
         .event_arg = &w->watch,
     };
 
-    int err = tunnel_new(&cfg, &w->tunnel);
+    err = tunnel_new(&cfg, &w->tunnel);
     if (err)
         fail(a, err, "cannot start the tunnel");
     open_uplinks(w);
@@ -235,6 +242,7 @@ static void start_server(struct worker *w)
     w->ns1 = (struct ns1){
         .loop = w->loop,
         .tunnel = w->tunnel,
+        .wishes = w->wishes,
         .supervisor = a->supervisor,
         .links = &w->links,
         .opts = a->opts,
@@ -282,5 +290,6 @@ void worker_run(const struct worker_args *args)
     ev_run(w.loop, 0);
     tunnel_free(w.tunnel);
     ctlserver_free(w.server);
+    wishes_free(w.wishes);
     _exit(0);
 }

@@ -184,7 +184,8 @@ void flow_reap(struct flow_table *t, struct flow *f)
 {
     assert(f->phase == FLOW_DEAD);
     session_free(f->session);
-    policy_unref(f->policy); /* after the session, which borrows from it */
+    policy_unref(f->policy); /* after the session, which borrows from it, or from own */
+    free(f->own);
     buf_unref(f->syn);
     t->cnt--;
     free(f);

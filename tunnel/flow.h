@@ -21,6 +21,12 @@
 #include "tunnel/policy.h"
 #include "tunnel/tunnel.h"
 
+/* What holds for one connection alone. */
+struct flow_own {
+    enum tunnel_policy policy;
+    struct session_config session;
+};
+
 enum flow_phase { FLOW_CONNECTING, FLOW_RELAYING, FLOW_DEAD };
 
 struct flow {
@@ -31,11 +37,13 @@ struct flow {
     struct leg legs[SIDE_CNT];
     struct session *session; /* NULL: plain TCP */
     struct policy *policy;   /* a reference: what held when it was opened */
+    struct flow_own *own;    /* in place of what policy says; NULL: nothing */
     struct buf *syn;         /* the SYN that opened it: (off, len) is an IP packet */
     enum flow_phase phase;
     enum tunnel_reason reason; /* why it is encrypted or clear */
     unsigned rule;             /* of policy; 0: its default */
     bool inbound;              /* the peer opened it */
+    bool authenticated;        /* the application says so */
     bool crossing;             /* both opened it at once: the SYNs settled ENO */
     bool settled;              /* encrypted or clear has been told */
     bool queued;

@@ -3,6 +3,7 @@
  */
 #include "tunnel/relay.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -141,7 +142,14 @@ static void settle(struct relay *r, struct flow *f)
 /* What holds for this connection: the one place that says so. */
 static struct policy_verdict verdict_of(const struct flow *f)
 {
-    return policy_verdict(f->policy, f->rule, f->inbound ? SESSION_ROLE_B : SESSION_ROLE_A);
+    struct policy_verdict v =
+        policy_verdict(f->policy, f->rule, f->inbound ? SESSION_ROLE_B : SESSION_ROLE_A);
+
+    if (f->own) {
+        v.policy = f->own->policy;
+        v.session = &f->own->session;
+    }
+    return v;
 }
 
 static bool is_required(const struct flow *f)
@@ -211,6 +219,33 @@ void relay_set_policy(struct relay *r, struct policy *policy)
     policy_set_cache(policy, r->cache);
 }
 
+/* The policy's rule, and what the application wants on top. Return: false when that cannot
+ * be known now. */
+static bool choose_rule(struct relay *r, struct flow *f)
+{
+    struct wish wish;
+
+    f->policy = policy_ref(r->policy);
+    f->rule = policy_find(f->policy, &f->tuple, f->inbound);
+    int found = r->wish ? r->wish(r->wish_arg, &f->tuple, f->inbound, &wish) : 0;
+    if (found <= 0)
+        return found == 0;
+    struct policy_verdict v = verdict_of(f);
+    f->own = malloc(sizeof(*f->own));
+    if (!f->own)
+        return false;
+    *f->own = (struct flow_own){v.policy, *v.session};
+    wish_apply(&wish, &f->own->policy, &f->own->session);
+    return true;
+}
+
+static enum tunnel_reason reason_of_off(const struct flow *f, const struct policy_verdict *v)
+{
+    if (f->own && policy_verdict(f->policy, f->rule, SESSION_ROLE_A).policy != TUNNEL_POLICY_OFF)
+        return TUNNEL_REASON_SOCKET_OFF;
+    return v->rule ? TUNNEL_REASON_RULE_OFF : TUNNEL_REASON_OFF;
+}
+
 /* With or without tcpcrypt? Return: false when out of memory. */
 static bool choose_session(struct relay *r, struct flow *f, uint64_t now_ms)
 {
@@ -218,7 +253,7 @@ static bool choose_session(struct relay *r, struct flow *f, uint64_t now_ms)
 
     r->has_keepalive |= v.keepalive_s > 0;
     if (v.policy == TUNNEL_POLICY_OFF) {
-        f->reason = v.rule ? TUNNEL_REASON_RULE_OFF : TUNNEL_REASON_OFF;
+        f->reason = reason_of_off(f, &v);
         return true;
     }
     if (!f->inbound && v.policy != TUNNEL_POLICY_REQUIRE &&
@@ -268,9 +303,7 @@ void relay_open(struct relay *r, const struct tuple *tuple, enum side side, stru
     f->legs[SIDE_OUTER].via = packet->via;
     r->counters.flows_opened++;
     tell_of(r, TUNNEL_EVENT_OPENED, f);
-    f->policy = policy_ref(r->policy);
-    f->rule = policy_find(f->policy, tuple, f->inbound);
-    if (!choose_session(r, f, now_ms))
+    if (!choose_rule(r, f) || !choose_session(r, f, now_ms))
         end_with(r, f, TUNNEL_END_ERROR, TCNS_ERR_NO_MEMORY);
     else if (f->inbound)
         open_inbound(r, f, packet);
@@ -566,6 +599,7 @@ void relay_describe(const struct flow *f, struct tunnel_session *ret)
         .rx_bytes = f->bytes_in[SIDE_OUTER],
         .started_s = f->started_s,
         .rule = f->rule,
+        .authenticated = f->authenticated,
     };
     if (f->rule)
         strcpy(ret->rule_name, verdict_of(f).name);

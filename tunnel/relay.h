@@ -17,11 +17,14 @@
 #include "tunnel/history.h"
 #include "tunnel/metrics.h"
 #include "tunnel/tunnel.h"
+#include "tunnel/wish.h"
 
 struct relay {
     struct flow_table flows;
     struct policy *policy;      /* of new connections */
     struct resume_cache *cache; /* may be NULL */
+    wish_fn wish;               /* NULL: nobody wishes */
+    void *wish_arg;
     bool has_keepalive;         /* a rule asks for it, or did */
     uint64_t fallback_ms;       /* how long a peer stays in the fallback table */
     struct fallback_table fallback;

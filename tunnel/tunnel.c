@@ -570,6 +570,8 @@ static int configure_relay(struct tunnel *t)
 
     t->relay.on_event = t->cfg.on_event;
     t->relay.event_arg = t->cfg.event_arg;
+    t->relay.wish = cfg->wish;
+    t->relay.wish_arg = cfg->wish_arg;
     t->relay.fallback_ms = (cfg->fallback_s ? cfg->fallback_s : FALLBACK_DEFAULT_S) * 1000ull;
     /* Without memory for it connections are merely not resumed. */
     t->relay.cache = cfg->resume_max_cnt ? resume_cache_new(cfg->resume_max_cnt) : NULL;
@@ -764,6 +766,29 @@ bool tunnel_find(struct tunnel *t, const struct tuple *tuple, struct tunnel_sess
     else if (o)
         describe_older(o, ret);
     return f || o;
+}
+
+int tunnel_mark_authenticated(struct tunnel *t, const struct tuple *tuple)
+{
+    struct flow *f = flow_find(&t->relay.flows, tuple);
+
+    if (!f)
+        return -ENOENT;
+    if (!f->session || !session_is_open(f->session))
+        return -ENODATA;
+    f->authenticated = true;
+    return 0;
+}
+
+int tunnel_forget(struct tunnel *t, const struct tuple *tuple)
+{
+    struct flow *f = flow_find(&t->relay.flows, tuple);
+
+    if (!f)
+        return -ENOENT;
+    if (f->session)
+        session_forget(f->session);
+    return 0;
 }
 
 void tunnel_list_ended(struct tunnel *t, tunnel_session_fn fn, void *arg)

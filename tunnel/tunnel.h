@@ -14,6 +14,7 @@
 #include "base/tuple.h"
 #include "tcpcrypt/session.h"
 #include "tunnel/policy.h"
+#include "tunnel/wish.h"
 
 struct ev_loop;
 struct tunnel;
@@ -43,10 +44,13 @@ struct tunnel_config {
     int tun_fd;           /* borrowed; IFF_TUN|IFF_NO_PI|IFF_VNET_HDR, non-blocking, vnet header
                              of 10 bytes, offloads CSUM|TSO4|TSO6 set */
     int tun_ifindex;
-    struct policy_config policy;     /* copied; the cache is the tunnel's own. keepalive_s: idle
-                                        encrypted connections prove that the peer is alive by
-                                        rekeying (RFC 8548 3.9) after so long, and end when it
-                                        does not answer within as long again */
+    struct policy_config policy; /* copied; the cache is the tunnel's own. keepalive_s: idle
+                                    encrypted connections prove that the peer is alive by
+                                    rekeying (RFC 8548 3.9) after so long, and end when it
+                                    does not answer within as long again */
+    wish_fn wish;                /* asked about each connection that begins, also when its
+                                    reply takes a system call; NULL: nobody wishes */
+    void *wish_arg;
     const struct port_range *bypass; /* borrowed; ports, local or peer, whose TCP is the
                                         kernel's own */
     size_t bypass_cnt;
@@ -100,6 +104,7 @@ void tunnel_list_fallback(const struct tunnel *t, tunnel_fallback_fn fn, void *a
 /* Why a connection is clear, beyond what SESSION_REASON_LIST says. */
 #define TUNNEL_REASON_LIST(X)                                                                      \
     X(RULE_OFF)        /* a rule of the policy says off */                                         \
+    X(SOCKET_OFF)      /* the application says off, for this socket */                             \
     X(OLDER)           /* existed before tcpcrypt-ns was attached */                               \
     X(REQUIRE_REFUSED) /* encryption is required and was not negotiated; refused */                \
     X(ENO_DROPPED)     /* SYNs with ENO got no answer, the one without it did */                   \
@@ -146,7 +151,8 @@ enum tunnel_state {
 /* What is known of one connection; strings are static. */
 struct tunnel_session {
     struct tuple tuple;
-    bool inbound; /* the peer opened it */
+    bool inbound;       /* the peer opened it */
+    bool authenticated; /* see tunnel_mark_authenticated() */
     enum tunnel_state state;
     enum tunnel_reason reason;
     enum tunnel_end end;             /* LIVE, or with tunnel_list_ended() how it ended */
@@ -180,6 +186,15 @@ bool tunnel_list_from(struct tunnel *t, struct tunnel_cursor *c, tunnel_session_
 
 /* Return: whether there is a connection of that tuple, then *ret describes it. */
 bool tunnel_find(struct tunnel *t, const struct tuple *tuple, struct tunnel_session *ret);
+
+/* The application has verified the peer, with this connection's session ID. Shown from now
+ * on, no more. Return: 0; -ENOENT without such a connection; -ENODATA when it is not
+ * encrypted, or not yet. */
+int tunnel_mark_authenticated(struct tunnel *t, const struct tuple *tuple);
+
+/* Drops what the cache holds because of this connection (RFC 8548 3.5). Return: 0, also when
+ * it holds nothing; -ENOENT without such a connection. */
+int tunnel_forget(struct tunnel *t, const struct tuple *tuple);
 
 /* Calls fn, until it returns false, for connections that have ended, oldest first: the last
  * TUNNEL_ENDED_MAX_CNT. */

@@ -4,6 +4,7 @@
 #include "ctl/ctlserver.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <ev.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -98,6 +99,15 @@ static void on_call(struct ctlserver_client *c, const char *method, const json_t
         f->watcher = c;
         ctlserver_stream(c, produce_note, f, on_watcher_done);
         ctlserver_pause(c);
+    } else if (strcmp(method, "t.Take") == 0) {
+        int fd = ctlserver_take_fd(c);
+        char byte = 0;
+
+        ctlserver_reply(c, json_pack("{s:b, s:i}", "got", fd >= 0, "byte",
+                                     fd >= 0 && read(fd, &byte, 1) == 1 ? byte : -1));
+        assert_int_equal(ctlserver_take_fd(c), -1); /* there is one, once */
+        if (fd >= 0)
+            close(fd);
     } else if (strcmp(method, "t.Big") == 0) {
         char *text = malloc(4001);
         memset(text, 'x', 4000);
@@ -444,6 +454,120 @@ static void test_newcomer_takes_the_place_of_the_idlest(void **state)
     }
 }
 
+/* --- Descriptors ------------------------------------------------------------------ */
+
+/* Return: the end of a pipe from which byte can be read. */
+static int pipe_with(char byte)
+{
+    int fds[2];
+
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(write(fds[1], &byte, 1), 1);
+    close(fds[1]);
+    return fds[0];
+}
+
+/* Sends text, which may be no whole call, with descriptors; closes them. */
+static void say_with(int fd, const char *text, size_t len, const int *fds, size_t cnt)
+{
+    union {
+        char bytes[CMSG_SPACE(4 * sizeof(int))];
+        struct cmsghdr align;
+    } control = {.bytes = {0}};
+    struct iovec iov = {(void *)text, len};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes};
+
+    msg.msg_controllen = CMSG_SPACE(cnt * sizeof(int));
+    struct cmsghdr *m = CMSG_FIRSTHDR(&msg);
+    m->cmsg_level = SOL_SOCKET;
+    m->cmsg_type = SCM_RIGHTS;
+    m->cmsg_len = CMSG_LEN(cnt * sizeof(int));
+    memcpy(CMSG_DATA(m), fds, cnt * sizeof(int));
+    assert_int_equal(sendmsg(fd, &msg, MSG_NOSIGNAL), (ssize_t)len);
+    for (size_t i = 0; i < cnt; i++)
+        close(fds[i]);
+}
+
+static int open_fd_cnt(void)
+{
+    int cnt = 0;
+
+    for (int fd = 0; fd < 256; fd++)
+        cnt += fcntl(fd, F_GETFD) >= 0;
+    return cnt;
+}
+
+/* Return: the byte behind the descriptor that the cnt-th call got; -1: none. */
+static int taken(struct fixture *f, int fd, int cnt)
+{
+    json_t *r = hear(f, fd, cnt);
+    int byte = (int)json_integer_value(json_object_get(json_object_get(r, "parameters"), "byte"));
+
+    json_decref(r);
+    return byte;
+}
+
+#define TAKE "{\"method\":\"t.Take\"}"
+#define ECHO "{\"method\":\"t.Echo\"}"
+
+static void test_descriptor(void **state)
+{
+    struct fixture *f = *state;
+    int fd = client(f);
+    int passed = pipe_with('x');
+
+    say_with(fd, TAKE, sizeof(TAKE), &passed, 1);
+    assert_int_equal(taken(f, fd, 1), 'x');
+    say(fd, TAKE);
+    assert_int_equal(taken(f, fd, 1), -1);
+    close(fd);
+}
+
+/* It comes in the middle of several calls: for the first that takes one. */
+static void test_descriptor_among_calls(void **state)
+{
+    static const char calls[] = ECHO "\0" TAKE "\0" TAKE;
+    struct fixture *f = *state;
+    int fd = client(f);
+    int passed = pipe_with('y');
+
+    assert_int_equal(send(fd, calls, 5, 0), 5);
+    turn(f, 2);
+    say_with(fd, calls + 5, sizeof(calls) - 5, &passed, 1);
+    assert_int_equal(taken(f, fd, 2), 'y');
+    passed = pipe_with('z');
+    say_with(fd, calls, sizeof(calls), &passed, 1);
+    assert_int_equal(taken(f, fd, 3), -1);
+    close(fd);
+}
+
+/* Whatever is sent, nothing stays open. */
+static void test_descriptors_are_closed(void **state)
+{
+    struct fixture *f = *state;
+    int fds[4];
+    int start = open_fd_cnt();
+    int fd = client(f);
+
+    say(fd, ECHO);
+    json_decref(hear(f, fd, 1));
+    int before = open_fd_cnt();
+    for (int i = 0; i < 4; i++)
+        fds[i] = pipe_with((char)('a' + i));
+    say_with(fd, ECHO, sizeof(ECHO), fds, 4); /* not taken */
+    json_decref(hear(f, fd, 1));
+    assert_int_equal(open_fd_cnt(), before);
+    for (int i = 0; i < 50; i++) { /* and no call ever */
+        int passed = pipe_with('z');
+        say_with(fd, " ", 1, &passed, 1);
+        turn(f, 2);
+        assert_true(open_fd_cnt() <= before + 1);
+    }
+    close(fd);
+    turn(f, 4);
+    assert_int_equal(open_fd_cnt(), start);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
@@ -458,6 +582,9 @@ int main(void)
         TEST(test_client_leaves_in_a_stream),
         TEST(test_slow_client),
         TEST(test_parked_call),
+        TEST(test_descriptor),
+        TEST(test_descriptor_among_calls),
+        TEST(test_descriptors_are_closed),
         TEST(test_push),
         TEST(test_push_to_one_who_does_not_read),
         TEST(test_garbage_hangs_up),

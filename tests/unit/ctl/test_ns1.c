@@ -2,8 +2,10 @@
  * The methods of org.tcpcrypt.Ns1, over a tunnel that is made up here.
  */
 #include "ctl/ns1.h"
+#include "ctl/wishes.h"
 #include "tunnel/metrics.h"
 
+#include <errno.h>
 #include <ev.h>
 #include <malloc.h>
 #include <setjmp.h>
@@ -122,6 +124,22 @@ bool tunnel_find(struct tunnel *t, const struct tuple *tuple, struct tunnel_sess
     return !t->gone && tuple_eq(tuple, &ret->tuple);
 }
 
+int tunnel_mark_authenticated(struct tunnel *t, const struct tuple *tuple)
+{
+    struct tunnel_session s;
+
+    return !tunnel_find(t, tuple, &s)                 ? -ENOENT
+           : t->found_state != TUNNEL_STATE_ENCRYPTED ? -ENODATA
+                                                      : 0;
+}
+
+int tunnel_forget(struct tunnel *t, const struct tuple *tuple)
+{
+    struct tunnel_session s;
+
+    return tunnel_find(t, tuple, &s) ? 0 : -ENOENT;
+}
+
 /* Not called; here so that the linker does not fetch the real tunnel. */
 int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)
 {
@@ -183,6 +201,7 @@ static int set_up(void **state)
                           .opts = &f->opts,
                           .links = &f->links,
                           .watch = &f->watch};
+    assert_int_equal(wishes_new(f->loop, 0, &f->ns1.wishes), 0);
     f->server = ctlserver_new(f->loop, &f->doors, ns1_call, &f->ns1);
     f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     assert_int_equal(connect(f->fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
@@ -196,6 +215,7 @@ static int tear_down(void **state)
 
     close(f->fd);
     ctlserver_free(f->server);
+    wishes_free(f->ns1.wishes);
     ev_loop_destroy(f->loop);
     close(f->doors.path_fd);
     unlink(f->addr.sun_path);
@@ -605,6 +625,52 @@ static void test_watcher_leaves(void **state)
     json_decref(r);
 }
 
+/* --- Methods for the owner of a socket ------------------------------------------------- */
+
+#define CALL(name) "{\"method\":\"org.tcpcrypt.Ns1." name "\""
+
+/* Return: whether the reply to that call has this error; NULL: none. */
+static void expect_error(struct fixture *f, const char *call, const char *error)
+{
+    json_t *r = ask(f, call);
+
+    if (error)
+        assert_string_equal(error_of(r), error);
+    else
+        assert_null(error_of(r));
+    json_decref(r);
+}
+
+/* By the administrators' door. */
+static void test_mark_and_forget_by_tuple(void **state)
+{
+    struct fixture *f = *state;
+    const char *mark = CALL("MarkAuthenticated") ",\"parameters\":{" FOUND "}}";
+    const char *forget = CALL("Forget") ",\"parameters\":{" FOUND "}}";
+
+    f->tunnel.found_state = TUNNEL_STATE_ENCRYPTED;
+    expect_error(f, mark, NULL);
+    expect_error(f, forget, NULL);
+    f->tunnel.found_state = TUNNEL_STATE_CLEAR;
+    expect_error(f, mark, "org.tcpcrypt.Ns1.NotEncrypted");
+    expect_error(f, forget, NULL);
+    f->tunnel.gone = true;
+    expect_error(f, mark, "org.tcpcrypt.Ns1.NoSession");
+    expect_error(f, forget, "org.tcpcrypt.Ns1.NoSession");
+    expect_error(f, CALL("Forget") "}", "org.varlink.service.InvalidParameter");
+}
+
+static void test_socket_methods_without_a_socket(void **state)
+{
+    struct fixture *f = *state;
+
+    expect_error(f, CALL("SetSocket") "}", "org.tcpcrypt.Ns1.NoSocket");
+    expect_error(f, CALL("GetSocket") "}", "org.tcpcrypt.Ns1.NoSocket");
+    wishes_free(f->ns1.wishes);
+    f->ns1.wishes = NULL;
+    expect_error(f, CALL("GetSocket") "}", "org.tcpcrypt.Ns1.NotPossible");
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 int main(void)
@@ -622,6 +688,8 @@ int main(void)
         TEST(test_get_session_wrong),
         TEST(test_wait_until_negotiated),
         TEST(test_wait_ends),
+        TEST(test_mark_and_forget_by_tuple),
+        TEST(test_socket_methods_without_a_socket),
         TEST(test_client_leaves_while_it_waits),
         TEST(test_watch),
         TEST(test_watch_slowly),
