@@ -42,6 +42,7 @@ enum cli_option_id {
     OPT_ENDED,
     OPT_FALLBACK_TIME,
     OPT_FLUSH,
+    OPT_FOLLOW_NETNS,
     OPT_KEEPALIVE,
     OPT_LISTEN,
     OPT_LOG,

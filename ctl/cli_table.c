@@ -16,11 +16,16 @@
 
 static const struct cli_option up_options[] = {
     {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS, NETNS_MORE},
-    {OPT_UPLINK, "uplink", "IF", "interface to the outside; again for more (default: those with a\n"
+    {OPT_UPLINK, "uplink", "IF",
+     "interface to the outside; again for more (default: those with a\n"
      "default route, and Ethernet devices with an address and a route)",
      "Exactly those are uplinks then, 16 at most, and TCP by other interfaces is left alone. "
      "By default, which bridges are none, those that come later are taken, too"},
     ATTACH_OPTIONS,
+    {OPT_FOLLOW_NETNS, "follow-netns", NULL, "end when --netns leads to that namespace no longer",
+     "When the name or path is taken away, or the process ends. A daemon keeps its namespace in "
+     "existence. This end resets connections and leaves TCP there closed: whoever has taken the "
+     "name away is done with the namespace"},
     {OPT_FOREGROUND, "foreground", NULL, "stay, and log to standard error",
      "SIGTERM and SIGINT detach"},
     {OPT_READY_FD, "ready-fd", "N", "write a newline to descriptor N when packets flow"},
@@ -110,6 +115,13 @@ const struct cli_verb cli_verbs[] = {
      "end, handshakes and how long they took, bytes, drops, errors. With --listen it serves them, "
      "asking the daemon for each scrape; the server is in the namespace of the caller.",
      metrics_options, metrics_main},
+    {"cni", NULL, "be a CNI plugin: attach what a container engine asks for",
+     "Reads CNI_COMMAND and its fellows in the environment and a network's configuration on "
+     "standard input, as CNI 0.3.0 to 1.1.0 say; under the name tcpcrypt the program does this "
+     "without a verb. Goes into a chain behind a plugin that makes an interface. The "
+     "configuration's keys are long options of up, true or a value. Exits with 0, or 1 and an "
+     "error as JSON on standard output.",
+     NULL, cni_main},
     {"version", NULL, "print the version", NULL, NULL, version_main},
     {NULL},
 };

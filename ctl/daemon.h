@@ -19,8 +19,10 @@
 #include "tunnel/tunnel.h"
 
 struct daemon_options {
-    int netns_fd;       /* borrowed; the container's namespace; -1: the calling one */
+    int netns_fd;         /* borrowed; the container's namespace; -1: the calling one */
     struct links uplinks; /* names of interfaces; none: those that links.h says */
+    const char *follow;   /* borrowed; a text as netns_open() takes: the daemon ends, and leaves TCP
+                             closed, when that is no longer the namespace; NULL: not */
     enum tunnel_policy policy;
     struct bypass bypass;            /* see bypass_default() */
     struct session_config session;   /* the cache is the tunnel's */

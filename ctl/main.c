@@ -2,8 +2,11 @@
  * tcpcrypt-ns: one program; the daemon is a mode of it.
  */
 #include "ctl/cli.h"
+#include "ctl/cni.h"
 
 int main(int argc, char **argv)
 {
+    if (cni_is_name(argv[0]))
+        return cni_run();
     return cli_main(argc, argv);
 }

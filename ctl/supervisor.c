@@ -37,6 +37,8 @@
 #define DEATHS_MS      5000
 #define BACKOFF_MIN_MS 200
 #define BACKOFF_MAX_MS 10000
+#define FOLLOW_MS      1000 /* between two looks whether the namespace's name leads there */
+#define GONE_MAX       2    /* looks in a row at which it does not; then we end */
 #define NEWS_REST      10
 #define WAITERS_MAX    8 /* clients whose Down is not answered yet */
 
@@ -65,10 +67,14 @@ struct supervisor {
     unsigned misses;
     int64_t news_at_ms; /* not before then, see on_news(); 0: at once */
 
-    int64_t give_up_ms; /* not ready by then; 0: is ready */
-    bool end;           /* told to */
-    int failed;         /* -errno: could not start */
-    char *err;          /* DAEMON_ERROR_LEN bytes; the caller's */
+    int64_t give_up_ms;   /* not ready by then; 0: is ready */
+    int64_t follow_at_ms; /* next look at opts->follow; 0: it is not followed */
+    unsigned gone_looks;
+    bool abandoned; /* the namespace's name is gone: leave it closed */
+
+    bool end;   /* told to */
+    int failed; /* -errno: could not start */
+    char *err;  /* DAEMON_ERROR_LEN bytes; the caller's */
     supervisor_ready_fn ready;
     void *ready_arg;
     double started_s;
@@ -464,9 +470,34 @@ static void watch_worker(struct supervisor *s)
     kill(s->worker, SIGKILL);
 }
 
+/* What cannot be looked at for another reason than that it is gone counts as there. */
+static bool is_gone(const struct supervisor *s)
+{
+    ino_t inode;
+
+    int fd = netns_open(s->opts->follow);
+    if (fd < 0)
+        return fd == -ENOENT || fd == -EINVAL || fd == -ESRCH;
+    bool other = netns_inode(fd, &inode) == 0 && inode != s->netns_inode;
+    close(fd);
+    return other;
+}
+
+static void follow_netns(struct supervisor *s)
+{
+    s->follow_at_ms = clock_ms() + FOLLOW_MS;
+    s->gone_looks = is_gone(s) ? s->gone_looks + 1 : 0;
+    if (s->gone_looks < GONE_MAX)
+        return;
+    log_warn("%s does not lead to the namespace any more; ending", s->opts->follow);
+    s->abandoned = true;
+    s->end = true;
+}
+
 static int next_timeout(const struct supervisor *s)
 {
-    const int64_t times[] = {s->give_up_ms, s->start_at_ms, s->watch_at_ms, s->news_at_ms};
+    const int64_t times[] = {s->give_up_ms, s->start_at_ms, s->watch_at_ms, s->news_at_ms,
+                             s->follow_at_ms};
     int64_t first = 0;
 
     for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
@@ -492,6 +523,8 @@ static void on_time(struct supervisor *s)
         watch_worker(s);
     if (s->news_at_ms && now >= s->news_at_ms)
         s->news_at_ms = 0;
+    if (s->follow_at_ms && now >= s->follow_at_ms)
+        follow_netns(s);
 }
 
 static void loop(struct supervisor *s)
@@ -584,6 +617,7 @@ static int start(struct supervisor *s)
     err = s->opts->ctl ? ctlsock_listen_extra(&s->doors, s->opts->ctl) : 0;
     if (err)
         return fail(s, err, "cannot listen at %s: %s", s->opts->ctl, strerror(-err));
+    s->follow_at_ms = s->opts->follow ? clock_ms() + FOLLOW_MS : 0;
     s->give_up_ms = clock_ms() + START_MS;
     err = fork_worker(s);
     return err ? fail(s, err, "cannot fork a worker: %s", strerror(-err)) : 0;
@@ -603,7 +637,10 @@ static void stop(struct supervisor *s)
             reset_all(s);
     }
     ctlsock_done(&s->doors);
-    netcfg_free(s->cfg);
+    if (s->abandoned)
+        close(netcfg_forget(s->cfg));
+    else
+        netcfg_free(s->cfg);
     for (size_t i = 0; i < s->waiter_cnt; i++) {
         (void)send(s->waiters[i], NS1_DOWN_REPLY, sizeof(NS1_DOWN_REPLY), MSG_NOSIGNAL);
         close(s->waiters[i]);

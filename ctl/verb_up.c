@@ -22,6 +22,7 @@ struct up {
     struct daemon_options opts;
     const char *netns;
     bool foreground;
+    bool follow;
     int ready_fd;
 };
 
@@ -56,6 +57,9 @@ static void read_option(struct up *u, int id)
         break;
     case OPT_UPLINK:
         add_uplink(u, &u->opts.uplinks, optarg);
+        break;
+    case OPT_FOLLOW_NETNS:
+        u->follow = true;
         break;
     case OPT_FOREGROUND:
         u->foreground = true;
@@ -131,5 +135,6 @@ int up_main(int argc, char **argv)
     if (u.opts.netns_fd < 0)
         die(cli_exit_code(u.opts.netns_fd), "namespace \"%s\": %s", u.netns,
             netns_strerror(u.opts.netns_fd));
+    u.opts.follow = u.follow ? u.netns : NULL;
     return u.foreground ? stay(&u) : detach(&u);
 }

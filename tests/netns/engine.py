@@ -210,6 +210,10 @@ class Machine:
         """A path of the machine, as the test sees it."""
         return f"/proc/{self.init}/root{inside}"
 
+    def inside(self, path):
+        """The other way round."""
+        return path.removeprefix(f"/proc/{self.init}/root")
+
     def netns(self, name):
         """The namespace of a container, or of a pod by its infra container."""
         return Pod(self, name, self.path(self.inspect(name)["NetworkSettings"]["SandboxKey"]))
