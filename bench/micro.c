@@ -9,6 +9,7 @@
  *   micro [PART-OF-A-NAME]
  */
 #include <arpa/inet.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

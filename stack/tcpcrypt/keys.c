@@ -4,6 +4,7 @@
 #include "tcpcrypt/keys.h"
 
 #include <assert.h>
+#include <sodium.h>
 #include <string.h>
 
 /* RFC 8548 4.3 table 1 */
@@ -18,28 +19,28 @@ enum {
 
 static_assert(2 * KEYS_RESUME_HALF == KEYS_RESUME_ID_LEN, "RFC 8548 3.5");
 static_assert(1 + KEYS_K_LEN == SESSION_ID_LEN, "RFC 8548 3.4");
-static_assert(crypto_auth_hmacsha256_BYTES == KEYS_K_LEN, "RFC 8548 5");
+static_assert(HMAC_KEY_LEN == KEYS_NONCE_LEN, "RFC 8548 3.3");
+static_assert(HMAC_LEN == KEYS_K_LEN && HMAC_KEY_LEN == KEYS_K_LEN, "RFC 8548 5");
 
 void keys_prk_init(struct keys_prk *p, const uint8_t n_a[KEYS_NONCE_LEN])
 {
-    crypto_auth_hmacsha256_init(&p->hmac, n_a, KEYS_NONCE_LEN);
+    hmac_init(&p->hmac, n_a);
 }
 
 void keys_prk_update(struct keys_prk *p, const uint8_t *bytes, size_t len)
 {
-    crypto_auth_hmacsha256_update(&p->hmac, bytes, len);
+    hmac_update(&p->hmac, bytes, len);
 }
 
 void keys_prk_final(struct keys_prk *p, uint8_t ret_ss[KEYS_K_LEN])
 {
-    crypto_auth_hmacsha256_final(&p->hmac, ret_ss);
-    sodium_memzero(p, sizeof(*p));
+    hmac_final(&p->hmac, ret_ss);
 }
 
 void keys_cprf(const uint8_t key[KEYS_K_LEN], const uint8_t *info, size_t info_len, uint8_t *ret,
                size_t len)
 {
-    crypto_auth_hmacsha256_state hmac;
+    struct hmac hmac;
     uint8_t block[KEYS_K_LEN];
     size_t block_len = 0; /* T(0) is empty */
     size_t done = 0;
@@ -48,17 +49,16 @@ void keys_cprf(const uint8_t key[KEYS_K_LEN], const uint8_t *info, size_t info_l
     for (uint8_t counter = 1; done < len; counter++) {
         size_t n = len - done < sizeof(block) ? len - done : sizeof(block);
 
-        crypto_auth_hmacsha256_init(&hmac, key, KEYS_K_LEN);
-        crypto_auth_hmacsha256_update(&hmac, block, block_len);
-        crypto_auth_hmacsha256_update(&hmac, info, info_len);
-        crypto_auth_hmacsha256_update(&hmac, &counter, 1);
-        crypto_auth_hmacsha256_final(&hmac, block);
+        hmac_init(&hmac, key);
+        hmac_update(&hmac, block, block_len);
+        hmac_update(&hmac, info, info_len);
+        hmac_update(&hmac, &counter, 1);
+        hmac_final(&hmac, block);
         block_len = sizeof(block);
         memcpy(ret + done, block, n);
         done += n;
     }
     sodium_memzero(block, sizeof(block));
-    sodium_memzero(&hmac, sizeof(hmac));
 }
 
 /* CPRF over a constant and a session nonce. */

@@ -6,10 +6,10 @@
 #ifndef TCNS_TCPCRYPT_KEYS_H
 #define TCNS_TCPCRYPT_KEYS_H
 
-#include <sodium.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tcpcrypt/hmac.h"
 #include "tcpcrypt/session.h"
 
 #define KEYS_K_LEN           32 /* K_LEN, RFC 8548 5 */
@@ -22,7 +22,7 @@
 /* PRK = Extract(N_A, eno_transcript | Init1 | Init2 | ES), RFC 8548 3.3, fed in
  * that order. Holds nothing secret until ES goes in. */
 struct keys_prk {
-    crypto_auth_hmacsha256_state hmac;
+    struct hmac hmac;
 };
 
 void keys_prk_init(struct keys_prk *p, const uint8_t n_a[KEYS_NONCE_LEN]);
