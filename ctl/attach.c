@@ -36,6 +36,18 @@ bool attach_read_option(const struct cli_verb *verb, int id, struct daemon_optio
     return e == 0;
 }
 
+void attach_add_uplink(const struct cli_verb *verb, const char *name, struct links *ret)
+{
+    if (strlen(name) >= IFNAMSIZ)
+        cli_usage(verb, "\"%s\" is too long for an interface", name);
+    if (ret->cnt == TUNNEL_UPLINK_MAX_CNT)
+        cli_usage(verb, "more than %d uplinks", TUNNEL_UPLINK_MAX_CNT);
+    for (size_t i = 0; i < ret->cnt; i++)
+        if (strcmp(ret->entries[i].name, name) == 0)
+            cli_usage(verb, "\"%s\" comes twice", name);
+    strcpy(ret->entries[ret->cnt++].name, name);
+}
+
 void attach_check_options(const struct cli_verb *verb, const struct daemon_options *opts)
 {
     char err[SETTINGS_ERROR_LEN];

@@ -80,6 +80,9 @@
  * value. Return: false when id is none of these. */
 bool attach_read_option(const struct cli_verb *verb, int id, struct daemon_options *opts);
 
+/* One more --uplink; exits with a usage error when it cannot be one. */
+void attach_add_uplink(const struct cli_verb *verb, const char *name, struct links *ret);
+
 /* All options are read: do they go together? Exits with a usage error when not. */
 void attach_check_options(const struct cli_verb *verb, const struct daemon_options *opts);
 

@@ -87,6 +87,13 @@ static const struct cli_option cache_options[] = {
     {OPT_END},
 };
 
+static const struct cli_option check_options[] = {
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self", NETNS_MORE},
+    {OPT_UPLINK, "uplink", "IF", "interface to the outside; again for more (default: as up)"},
+    {OPT_JSON, "json", NULL, "print one JSON object"},
+    {OPT_END},
+};
+
 const struct cli_verb cli_verbs[] = {
     {"exec", "-- CMD [ARG...]", "run a command in a new namespace of its own, attached", exec_help,
      exec_options, exec_main},
@@ -122,6 +129,11 @@ const struct cli_verb cli_verbs[] = {
      "configuration's keys are long options of up, true or a value. Exits with 0, or 1 and an "
      "error as JSON on standard output.",
      NULL, cni_main},
+    {"check", NULL, "look for what is missing or in the way",
+     "Tries, in a namespace, what up needs, and takes it back: devices, privileges, nftables, "
+     "sockets, routes, the uplink, and what a killed daemon has left. Each line says ok, warn or "
+     "fail, and how to mend it. Exits with 1 when a line says fail.",
+     check_options, check_main},
     {"version", NULL, "print the version", NULL, NULL, version_main},
     {NULL},
 };

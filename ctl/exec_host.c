@@ -282,6 +282,39 @@ static int sweep(const struct exec_host *h)
     return err;
 }
 
+static int count_one(const struct exec_host *h, const char *id, const char *name, void *arg)
+{
+    int fd = take_dead(h->dir_fd, name);
+
+    if (fd < 0)
+        return fd == -EWOULDBLOCK || fd == -ENOENT ? 0 : fd;
+    close(fd);
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+/* The lock: an exec that begins would find its own file locked by us. */
+int exec_host_count_dead(unsigned *ret_cnt)
+{
+    struct exec_host h = EXEC_HOST_NONE;
+    unsigned cnt = 0;
+
+    if (access(STATE_DIR, F_OK) < 0) {
+        *ret_cnt = 0;
+        return errno == ENOENT ? 0 : -errno;
+    }
+    int err = name_netns(h.netns);
+    if (!err)
+        h.dir_fd = lock_dir();
+    if (err || h.dir_fd < 0)
+        return err ? err : h.dir_fd;
+    err = each_id(&h, count_one, &cnt);
+    close(h.dir_fd);
+    if (!err)
+        *ret_cnt = cnt;
+    return err;
+}
+
 static int take_id(struct exec_host *h)
 {
     for (int tries = 0; tries < 16; tries++) {

@@ -44,6 +44,10 @@ struct exec_host {
  * Return: 0; -errno and a sentence in err (no final stop). */
 int exec_host_open(struct exec_host *h, char err[EXEC_ERROR_LEN]);
 
+/* Counts what killed execs of the current namespace have left; changes nothing.
+ * Return: 0; -errno. */
+int exec_host_count_dead(unsigned *ret_cnt);
+
 /* The lock that exec_host_setup() must run under, so that two execs do not
  * choose the same addresses. Return: a descriptor, close() unlocks; -errno. */
 int exec_host_lock(struct exec_host *h);

@@ -14,25 +14,37 @@
 
 #define NAMES_LEN (TUNNEL_UPLINK_MAX_CNT * (IFNAMSIZ + 4))
 
+/* What libnftables is to do with commands, and with its words about them. */
+enum how { RUN_LOUD, RUN_QUIET, RUN_DRY };
+
+static void first_line(const char *words, char ret_line[INGRESS_WORDS_LEN])
+{
+    snprintf(ret_line, INGRESS_WORDS_LEN, "%.*s", (int)strcspn(words, "\n"), words);
+}
+
 /* Runs commands in the current namespace. libnftables tells errors only in
  * words; errno is that of its last system call, so it is asked first for
- * permission and else called EIO. */
-static int run(const char *commands, bool quiet)
+ * permission and else called EIO. A dry run is a transaction that the kernel does
+ * all of but the last step. words may be NULL. */
+static int run(const char *commands, enum how how, char words[INGRESS_WORDS_LEN])
 {
     struct nft_ctx *ctx = nft_ctx_new(NFT_CTX_DEFAULT);
     int err = 0;
 
     if (!ctx)
         return -ENOMEM;
+    nft_ctx_set_dry_run(ctx, how == RUN_DRY);
     nft_ctx_buffer_output(ctx);
     nft_ctx_buffer_error(ctx);
     if (nft_run_cmd_from_buffer(ctx, commands) != 0) {
-        const char *words = nft_ctx_get_error_buffer(ctx);
-        bool denied = words && strstr(words, strerror(EPERM));
+        const char *said = nft_ctx_get_error_buffer(ctx);
+        bool denied = said && strstr(said, strerror(EPERM));
 
         err = denied ? -EPERM : -EIO;
-        if (!quiet)
-            log_error("nftables: %s", words);
+        if (how == RUN_LOUD)
+            log_error("nftables: %s", said);
+        if (words && said)
+            first_line(said, words);
     }
     nft_ctx_free(ctx);
     return err;
@@ -118,7 +130,8 @@ static size_t list_names(const struct links *uplinks, char out[NAMES_LEN])
     return cnt;
 }
 
-int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool strict)
+static int apply(const struct links *uplinks, const struct bypass *bypass, bool strict,
+                 enum how how, char words[INGRESS_WORDS_LEN])
 {
     char names[NAMES_LEN];
     char *text = NULL;
@@ -137,22 +150,51 @@ int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool s
         free(text);
         return -ENOMEM;
     }
-    int err = run(text, false);
+    int err = run(text, how, words);
     free(text);
     return err;
 }
 
-static int remove_table(const char *family, bool *found)
+int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool strict)
 {
-    char list[64], delete[64];
+    return apply(uplinks, bypass, strict, RUN_LOUD, NULL);
+}
+
+int ingress_try(const struct links *uplinks, char words[INGRESS_WORDS_LEN])
+{
+    struct bypass some;
+
+    words[0] = '\0';
+    bypass_default(&some);
+    return apply(uplinks, &some, true, RUN_DRY, words);
+}
+
+static bool has_table(const char *family, int *ret_err)
+{
+    char list[64];
 
     snprintf(list, sizeof(list), "list table %s " INGRESS_TABLE "\n", family);
+    *ret_err = run(list, RUN_QUIET, NULL);
+    return *ret_err == 0;
+}
+
+bool ingress_is_there(void)
+{
+    int err;
+
+    return has_table("netdev", &err) || has_table("inet", &err);
+}
+
+static int remove_table(const char *family, bool *found)
+{
+    char delete[64];
+    int err;
+
     snprintf(delete, sizeof(delete), "delete table %s " INGRESS_TABLE "\n", family);
-    int err = run(list, true);
-    if (err)
+    if (!has_table(family, &err))
         return err == -EPERM ? err : 0; /* there is none */
     *found = true;
-    return run(delete, false);
+    return run(delete, RUN_LOUD, NULL);
 }
 
 int ingress_remove_guard(bool *ret_found)

@@ -29,6 +29,15 @@
  * Return: 0; -errno, with nft's own words logged. */
 int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool strict);
 
+/* Has the kernel look at what ingress_set() makes and throw it away: nothing is changed,
+ * whether or not a daemon is attached. words: what nft says, one line; "" when nothing.
+ * Return: 0; -EPERM; -EIO: the kernel cannot. */
+#define INGRESS_WORDS_LEN 200
+int ingress_try(const struct links *uplinks, char words[INGRESS_WORDS_LEN]);
+
+/* Return: whether one of them is there. */
+bool ingress_is_there(void);
+
 /* The guard must go before the rules do, so that connections older than us go on; the
  * ingress after them. *ret_found: it was there. Return: 0; -errno. */
 int ingress_remove_guard(bool *ret_found);

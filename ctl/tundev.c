@@ -24,12 +24,12 @@
  * the windows of eight that send. */
 #define TX_QUEUE_LEN 4096
 
-static int attach(int fd)
+static int attach(int fd, const char *name)
 {
     struct ifreq ifr = {.ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL};
     int vnet_hdr_len = VNET_HDR_LEN;
 
-    strcpy(ifr.ifr_name, TUNDEV_NAME);
+    strcpy(ifr.ifr_name, name);
     if (ioctl(fd, TUNSETIFF, &ifr) < 0)
         return -errno;
     if (ioctl(fd, TUNSETVNETHDRSZ, &vnet_hdr_len) < 0)
@@ -39,17 +39,32 @@ static int attach(int fd)
     return 0;
 }
 
-int tundev_open(void)
+static int open_as(const char *name)
 {
     int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    int err = attach(fd);
+    int err = attach(fd, name);
     if (err) {
         close(fd);
         return err;
     }
     return fd;
+}
+
+int tundev_open(void)
+{
+    return open_as(TUNDEV_NAME);
+}
+
+int tundev_try(void)
+{
+    int fd = open_as("tcnscheck%d"); /* the kernel puts in a number that is free */
+
+    if (fd < 0)
+        return fd;
+    close(fd);
+    return 0;
 }
 
 /* Applies change to the device and frees it. */

@@ -17,6 +17,10 @@
  * /dev/net/tun; -EPERM: no CAP_NET_ADMIN here). */
 int tundev_open(void);
 
+/* Makes a device of another name, with the same offloads, and lets it go.
+ * Return: 0; -errno as above. */
+int tundev_try(void);
+
 /* Sets the MTU and the device up; it makes no IPv6 address of its own.
  * Return: 0; -errno. */
 int tundev_start(struct nl_sock *rtnl, int mtu);

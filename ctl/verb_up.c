@@ -35,18 +35,6 @@ static int read_ready_fd(const struct up *u, const char *text)
     return fd;
 }
 
-static void add_uplink(const struct up *u, struct links *l, const char *name)
-{
-    if (strlen(name) >= IFNAMSIZ)
-        cli_usage(u->verb, "\"%s\" is too long for an interface", name);
-    if (l->cnt == TUNNEL_UPLINK_MAX_CNT)
-        cli_usage(u->verb, "more than %d uplinks", TUNNEL_UPLINK_MAX_CNT);
-    for (size_t i = 0; i < l->cnt; i++)
-        if (strcmp(l->entries[i].name, name) == 0)
-            cli_usage(u->verb, "\"%s\" comes twice", name);
-    strcpy(l->entries[l->cnt++].name, name);
-}
-
 static void read_option(struct up *u, int id)
 {
     if (attach_read_option(u->verb, id, &u->opts))
@@ -56,7 +44,7 @@ static void read_option(struct up *u, int id)
         u->netns = optarg;
         break;
     case OPT_UPLINK:
-        add_uplink(u, &u->opts.uplinks, optarg);
+        attach_add_uplink(u->verb, optarg, &u->opts.uplinks);
         break;
     case OPT_FOLLOW_NETNS:
         u->follow = true;

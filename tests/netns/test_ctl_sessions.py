@@ -11,41 +11,13 @@ import time
 
 import tap
 from lab import TOP, binary, expect, expect_eq, wait_for
+from schema import load, validate
 
 # --- docs/sessions.schema.json ------------------------------------------------------------
 
-TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float)}
-NOTES = {"$schema", "title", "description"}
-
 
 def schema():
-    with open(os.path.join(TOP, "docs/sessions.schema.json")) as f:
-        return json.load(f)
-
-
-def _is_type(value, name):
-    return isinstance(value, TYPES[name]) and not isinstance(value, bool)
-
-
-def validate(value, rule, where="$"):
-    """The keywords of JSON Schema that the file uses; a test fails on any other."""
-    for word, arg in rule.items():
-        if word in NOTES:
-            continue
-        ok = {
-            "const": lambda: value == arg,
-            "enum": lambda: value in arg,
-            "type": lambda: _is_type(value, arg),
-            "minimum": lambda: value >= arg,
-            "maximum": lambda: value <= arg,
-            "pattern": lambda: re.search(arg, value),
-            "required": lambda: all(k in value for k in arg),
-            "properties": lambda: all(validate(value[k], r, f"{where}.{k}")
-                                      for k, r in arg.items() if k in value),
-            "items": lambda: all(validate(v, arg, f"{where}[{i}]") for i, v in enumerate(value)),
-        }[word]()
-        expect(ok, f"{where}: {word}", value, arg)
-    return True
+    return load("sessions")
 
 
 def x_list(path, name):

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * The verb check: the preflight and doctor of a namespace.
+ */
+#include "ctl/verbs.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ctl/attach.h"
+#include "ctl/check.h"
+#include "ctl/cli.h"
+#include "ctl/netns.h"
+
+static int preflight(struct check *c)
+{
+    int err = check_doctor(c);
+
+    if (err)
+        die(cli_exit_code(err), "cannot enter namespace \"%s\": %s", c->netns, strerror(-err));
+    return check_finish(c, NULL);
+}
+
+int check_main(int argc, char **argv)
+{
+    const struct cli_verb *verb = cli_verb_find("check");
+    struct check c = {.netns = "self"};
+    int id;
+
+    while ((id = cli_next(verb, argc, argv)) != -1) {
+        switch (id) {
+        case OPT_NETNS:
+            c.netns = optarg;
+            break;
+        case OPT_UPLINK:
+            attach_add_uplink(verb, optarg, &c.named);
+            break;
+        case OPT_JSON:
+            c.is_json = true;
+            break;
+        }
+    }
+    c.netns_fd = netns_open(c.netns);
+    if (c.netns_fd < 0)
+        die(cli_exit_code(c.netns_fd), "namespace \"%s\": %s", c.netns, netns_strerror(c.netns_fd));
+    int code = preflight(&c);
+    close(c.netns_fd);
+    return code;
+}
