@@ -47,11 +47,3 @@ void attach_add_uplink(const struct cli_verb *verb, const char *name, struct lin
             cli_usage(verb, "\"%s\" comes twice", name);
     strcpy(ret->entries[ret->cnt++].name, name);
 }
-
-void attach_check_options(const struct cli_verb *verb, const struct daemon_options *opts)
-{
-    char err[SETTINGS_ERROR_LEN];
-
-    if (ruletext_check(opts->rules, opts->rule_cnt, err) < 0)
-        cli_usage(verb, "%s", err);
-}

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "ctl/cli.h"
+#include "ctl/config.h"
 #include "ctl/daemon.h"
 #include "ctl/suites.h"
 
@@ -38,12 +39,34 @@
          "ciphers to offer, best first (default: all):\n" SUITES_AEAD_NAMES,                       \
          "The host that answers the SYN chooses, by its own order",                                \
          SUITES_AEAD_NAMES},                                                                       \
-        {OPT_TEP_A, "tep-a", "NAME[,NAME...]",                                                     \
-         "the same, for connections that are opened here only"},                                   \
-        {OPT_TEP_B, "tep-b", "NAME[,NAME...]", "the same, for those that the peer opens only"},    \
-        {OPT_AEAD_A, "aead-a", "NAME[,NAME...]",                                                   \
-         "ciphers for connections that are opened here only"},                                     \
-        {OPT_AEAD_B, "aead-b", "NAME[,NAME...]", "ciphers for those that the peer opens only"},    \
+        {OPT_TEP_A,                                                                                \
+         "tep-a",                                                                                  \
+         "NAME[,NAME...]",                                                                         \
+         "the same, for connections that are opened here only",                                    \
+         NULL,                                                                                     \
+         SUITES_TEP_NAMES},                                                                        \
+        {OPT_TEP_B,                                                                                \
+         "tep-b",                                                                                  \
+         "NAME[,NAME...]",                                                                         \
+         "the same, for those that the peer opens only",                                           \
+         NULL,                                                                                     \
+         SUITES_TEP_NAMES},                                                                        \
+        {OPT_AEAD_A,                                                                               \
+         "aead-a",                                                                                 \
+         "NAME[,NAME...]",                                                                         \
+         "ciphers for connections that are opened here only",                                      \
+         NULL,                                                                                     \
+         SUITES_AEAD_NAMES},                                                                       \
+        {OPT_AEAD_B,                                                                               \
+         "aead-b",                                                                                 \
+         "NAME[,NAME...]",                                                                         \
+         "ciphers for those that the peer opens only",                                             \
+         NULL,                                                                                     \
+         SUITES_AEAD_NAMES},                                                                       \
+        {OPT_CONFIG, "config", "FILE",                                                             \
+         "read options from FILE first (default: " CONFIG_DEFAULT ",\n"                            \
+         "if there is one)",                                                                       \
+         "See CONFIGURATION"},                                                                     \
         {OPT_RULE, "rule", "RULE",                                                                 \
          "what holds for some connections: an action (prefer, require,\n"                          \
          "off), then which, as in \"require out peer=10.0.0.0/8 port=80\";\n"                      \
@@ -83,7 +106,4 @@ bool attach_read_option(const struct cli_verb *verb, int id, struct daemon_optio
 /* One more --uplink; exits with a usage error when it cannot be one. */
 void attach_add_uplink(const struct cli_verb *verb, const char *name, struct links *ret);
 
-/* All options are read: do they go together? Exits with a usage error when not. */
-void attach_check_options(const struct cli_verb *verb, const struct daemon_options *opts);
-
-#endif
+/* All options are read: do they go together? Exits with a usage error when not. */#endif

@@ -17,6 +17,7 @@
 #define OPTIONS_MAX_CNT 32
 
 static int usage_code = EXIT_USAGE;
+static const char *value_place;
 
 void cli_set_usage_code(int code)
 {
@@ -35,11 +36,17 @@ void die(int code, const char *fmt, ...)
     exit(code);
 }
 
+void cli_set_place(const char *place)
+{
+    value_place = place;
+}
+
 void cli_usage(const struct cli_verb *verb, const char *fmt, ...)
 {
     va_list ap;
 
-    fprintf(stderr, PROGRAM " %s: ", verb->name);
+    fprintf(stderr, PROGRAM " %s: %s%s", verb->name, value_place ? value_place : "",
+            value_place ? ": " : "");
     va_start(ap, fmt);
     vfprintf(stderr, fmt, ap);
     va_end(ap);

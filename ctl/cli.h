@@ -39,6 +39,7 @@ enum cli_option_id {
     OPT_AEAD_B,
     OPT_APP_AWARE,
     OPT_BYPASS,
+    OPT_CONFIG,
     OPT_ENDED,
     OPT_FALLBACK_TIME,
     OPT_FLUSH,
@@ -97,6 +98,10 @@ int cli_next(const struct cli_verb *verb, int argc, char **argv);
 /* Exit code that cli_next() and cli_usage() use: EXIT_USAGE unless set.
  * exec sets 125 first. */
 void cli_set_usage_code(int code);
+
+/* Where the value comes from that is being read, "FILE:LINE"; borrowed. cli_usage() says so.
+ * NULL: the command line. */
+void cli_set_place(const char *place);
 
 /* Prints "tcpcrypt-ns VERB: text" and a hint at --help, and exits. */
 void cli_usage(const struct cli_verb *verb, const char *fmt, ...)

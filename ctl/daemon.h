@@ -18,6 +18,8 @@
 #include "ctl/sdnotify.h"
 #include "tunnel/tunnel.h"
 
+struct sources;
+
 struct daemon_options {
     int netns_fd;         /* borrowed; the container's namespace; -1: the calling one */
     struct links uplinks; /* names of interfaces; none: those that links.h says */
@@ -29,7 +31,8 @@ struct daemon_options {
     unsigned keepalive_s;            /* see struct tunnel_config; 0: none */
     unsigned fallback_s;             /* likewise */
     struct policy_settings settings; /* of single roles; see struct policy_config */
-    struct policy_rule *rules;       /* see settings_add_rule() */
+    struct sources *sources; /* borrowed; where the rest comes from; NULL: nothing to read again */
+    struct policy_rule *rules; /* see settings_add_rule() */
     size_t rule_cnt;
     const char *ctl;          /* borrowed; a third door, see ctlsock_is_place(); NULL: none */
     enum log_level log_level; /* of supervisor and worker */

@@ -42,6 +42,7 @@
 #include "ctl/exec_host.h"
 #include "ctl/exec_link.h"
 #include "ctl/netns.h"
+#include "ctl/sources.h"
 #include "ctl/tundev.h"
 
 #define DAEMON_STOP_MS  3000
@@ -61,6 +62,7 @@ const char exec_help[] =
 
 struct exec {
     struct daemon_options opts;
+    struct sources sources;
     bool verbose;
     char **argv; /* of the command */
     struct exec_host host;
@@ -104,20 +106,23 @@ static void close_fd(int *fd)
 
 /* --- options ---------------------------------------------------------------------- */
 
+static void read_option(void *arg, int id)
+{
+    struct exec *x = arg;
+
+    if (attach_read_option(x->sources.verb, id, &x->opts) || id != OPT_VERBOSE)
+        return;
+    x->verbose = true;
+    x->opts.log_level = cli_more_verbose(x->opts.log_level);
+}
+
 static void parse_options(struct exec *x, int argc, char **argv)
 {
     const struct cli_verb *verb = cli_verb_find("exec");
-    int id;
 
     cli_set_usage_code(EXEC_EXIT_FAILURE);
     daemon_options_init(&x->opts);
-    while ((id = cli_next(verb, argc, argv)) != -1) {
-        if (attach_read_option(verb, id, &x->opts) || id != OPT_VERBOSE)
-            continue;
-        x->verbose = true;
-        x->opts.log_level = cli_more_verbose(x->opts.log_level);
-    }
-    attach_check_options(verb, &x->opts);
+    sources_read(&x->sources, verb, argc, argv, read_option, x, &x->opts);
     if (optind >= argc)
         cli_usage(verb, "no command");
     x->argv = argv + optind;

@@ -136,6 +136,20 @@ bool settings_has(const char *key)
     return ruletext_set_setting(&s, key, "", err) != -ENOENT;
 }
 
+void settings_move(struct daemon_options *to, struct daemon_options *from)
+{
+    to->policy = from->policy;
+    to->bypass = from->bypass;
+    to->session = from->session;
+    to->keepalive_s = from->keepalive_s;
+    to->fallback_s = from->fallback_s;
+    to->settings = from->settings;
+    to->rules = from->rules;
+    to->rule_cnt = from->rule_cnt;
+    from->rules = NULL;
+    from->rule_cnt = 0;
+}
+
 void settings_done(struct daemon_options *o)
 {
     free(o->rules);

@@ -25,6 +25,9 @@ int settings_set(struct daemon_options *opts, const char *key, const char *value
 int settings_add_rule(struct daemon_options *opts, const struct policy_rule *rule,
                       char err[SETTINGS_ERROR_LEN]);
 
+/* Moves all of them to to, whose rules are freed only by who has a copy of them. */
+void settings_move(struct daemon_options *to, struct daemon_options *from);
+
 /* Frees the rules. */
 void settings_done(struct daemon_options *opts);
 

@@ -16,10 +16,12 @@
 #include "ctl/daemon.h"
 #include "ctl/fds.h"
 #include "ctl/netns.h"
+#include "ctl/sources.h"
 
 struct up {
     const struct cli_verb *verb;
     struct daemon_options opts;
+    struct sources sources;
     const char *netns;
     bool foreground;
     bool follow;
@@ -35,8 +37,10 @@ static int read_ready_fd(const struct up *u, const char *text)
     return fd;
 }
 
-static void read_option(struct up *u, int id)
+static void read_option(void *arg, int id)
 {
+    struct up *u = arg;
+
     if (attach_read_option(u->verb, id, &u->opts))
         return;
     switch (id) {
@@ -110,13 +114,10 @@ static int detach(struct up *u)
 int up_main(int argc, char **argv)
 {
     struct up u = {.verb = cli_verb_find("up"), .ready_fd = -1};
-    int id;
 
     fds_fill_stdio();
     daemon_options_init(&u.opts);
-    while ((id = cli_next(u.verb, argc, argv)) != -1)
-        read_option(&u, id);
-    attach_check_options(u.verb, &u.opts);
+    sources_read(&u.sources, u.verb, argc, argv, read_option, &u, &u.opts);
     if (!u.netns)
         cli_usage(u.verb, "which namespace? give --netns");
     u.opts.netns_fd = netns_open(u.netns);
