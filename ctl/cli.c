@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ctl/ctlsock.h"
+#include "ctl/ctldial.h"
 
 #define PROGRAM         "tcpcrypt-ns"
 #define OPTIONS_MAX_CNT 32
@@ -204,7 +204,7 @@ int cli_next(const struct cli_verb *verb, int argc, char **argv)
 
 const char *cli_place(const struct cli_verb *verb, const char *text)
 {
-    if (!ctlsock_is_place(text))
+    if (!ctldial_is_place(text))
         cli_usage(verb, "\"%s\" is neither an absolute path nor a colon and a port", text);
     return text;
 }

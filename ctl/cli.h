@@ -108,7 +108,7 @@ void cli_usage(const struct cli_verb *verb, const char *fmt, ...)
     __attribute__((noreturn, format(printf, 2, 3)));
 
 /* Values several verbs read; each is a usage error when it does not parse. */
-/* A place of the ctl socket, see ctlsock_is_place(). */
+/* A place of the ctl socket, see ctldial_is_place(). */
 const char *cli_place(const struct cli_verb *verb, const char *text);
 long cli_number(const struct cli_verb *verb, const char *what, const char *text, long min,
                 long max);

@@ -4,46 +4,34 @@
 #include "ctl/ctlclient.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "ctl/ctlsock.h"
 
-#define REPLY_S        10
-#define MESSAGE_MAX    (1 << 20)
-#define RECEIVE_LEN    (64 * 1024)
-#define AWAIT_PAUSE_MS 50
+#define REPLY_S     10
+#define MESSAGE_MAX (1 << 20)
+#define RECEIVE_LEN (64 * 1024)
 
 void ctlclient_set_patience(struct ctlclient *c, int seconds)
 {
-    struct timeval limit = {.tv_sec = seconds};
-
-    setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+    c->patience_ms = (int64_t)seconds * 1000;
 }
 
-static int init_with(struct ctlclient *ret, int fd)
+void ctlclient_set_deadline(struct ctlclient *c, int64_t until_ms)
 {
-    if (fd < 0)
-        return fd;
+    c->until_ms = until_ms;
+}
+
+void ctlclient_init_with(struct ctlclient *ret, int fd)
+{
     *ret = (struct ctlclient){.fd = fd};
     ctlclient_set_patience(ret, REPLY_S);
-    return 0;
-}
-
-int ctlclient_init(struct ctlclient *ret, int netns_fd)
-{
-    return init_with(ret, ctlsock_connect(netns_fd));
-}
-
-int ctlclient_init_at(struct ctlclient *ret, const char *place)
-{
-    return init_with(ret, ctlsock_connect_at(place));
 }
 
 void ctlclient_done(struct ctlclient *c)
@@ -54,21 +42,84 @@ void ctlclient_done(struct ctlclient *c)
     *c = (struct ctlclient)CTLCLIENT_NONE;
 }
 
-int ctlclient_call(struct ctlclient *c, const char *method, json_t *params, bool more)
+/* Return: until when what begins now may take; 0: no limit. */
+static int64_t limit_of(const struct ctlclient *c)
+{
+    int64_t limit = c->patience_ms ? clock_ms() + c->patience_ms : 0;
+
+    return c->until_ms && (!limit || c->until_ms < limit) ? c->until_ms : limit;
+}
+
+/* Return: 0; -ETIMEDOUT; -errno. */
+static int await(const struct ctlclient *c, short events, int64_t limit)
+{
+    struct pollfd p = {.fd = c->fd, .events = events};
+
+    for (;;) {
+        int64_t left = limit ? limit - clock_ms() : -1;
+        int n = poll(&p, 1, limit && left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left);
+        if (n > 0)
+            return 0;
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (limit && clock_ms() >= limit)
+            return -ETIMEDOUT;
+    }
+}
+
+static ssize_t send_part(const struct ctlclient *c, const char *text, size_t len, int fd)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {.bytes = {0}};
+    struct iovec iov = {.iov_base = (void *)text, .iov_len = len};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+
+    if (fd >= 0) {
+        msg.msg_control = control.bytes;
+        msg.msg_controllen = sizeof(control.bytes);
+        struct cmsghdr *m = CMSG_FIRSTHDR(&msg);
+        m->cmsg_level = SOL_SOCKET;
+        m->cmsg_type = SCM_RIGHTS;
+        m->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(m), &fd, sizeof(int));
+    }
+    return sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static int send_all(const struct ctlclient *c, const char *text, size_t len, int fd)
+{
+    int64_t limit = limit_of(c);
+    size_t sent = 0;
+
+    while (sent < len) {
+        ssize_t n = send_part(c, text + sent, len - sent, sent == 0 ? fd : -1);
+        int err = n >= 0 || errno == EINTR ? 0
+                  : errno == EAGAIN        ? await(c, POLLOUT, limit)
+                                           : -errno;
+        if (err)
+            return err;
+        sent += n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
+int ctlclient_call_with(struct ctlclient *c, const char *method, json_t *params, bool more, int fd)
 {
     json_t *call =
         json_pack("{s:s, s:b, s:o*}", "method", method, "more", more, "parameters", params);
     char *text = call ? json_dumps(call, JSON_COMPACT) : NULL;
-    int err = -ENOMEM;
 
-    if (text) {
-        size_t len = strlen(text) + 1;
-        ssize_t n = send(c->fd, text, len, MSG_NOSIGNAL);
-        err = n < 0 ? -errno : n < (ssize_t)len ? -ETIMEDOUT : 0;
-    }
+    int err = text ? send_all(c, text, strlen(text) + 1, fd) : -ENOMEM;
     free(text);
     json_decref(call);
     return err;
+}
+
+int ctlclient_call(struct ctlclient *c, const char *method, json_t *params, bool more)
+{
+    return ctlclient_call_with(c, method, params, more, -1);
 }
 
 static int make_room(struct ctlclient *c)
@@ -90,16 +141,16 @@ static int make_room(struct ctlclient *c)
     return 0;
 }
 
-static int receive(struct ctlclient *c)
+static int receive(struct ctlclient *c, int64_t limit)
 {
     int err = make_room(c);
     if (err)
         return err;
-    ssize_t n = recv(c->fd, c->data + c->len, c->cap - c->len, 0);
+    ssize_t n = recv(c->fd, c->data + c->len, c->cap - c->len, MSG_DONTWAIT);
     if (n == 0)
         return -ECONNRESET;
     if (n < 0)
-        return errno == EAGAIN ? -ETIMEDOUT : -errno;
+        return errno == EINTR ? 0 : errno == EAGAIN ? await(c, POLLIN, limit) : -errno;
     c->len += (size_t)n;
     return 0;
 }
@@ -107,6 +158,7 @@ static int receive(struct ctlclient *c)
 /* *ret is valid until the next call. */
 static int next_message(struct ctlclient *c, const char **ret)
 {
+    int64_t limit = limit_of(c);
     size_t searched = 0;
 
     for (;;) {
@@ -119,8 +171,8 @@ static int next_message(struct ctlclient *c, const char **ret)
             return 0;
         }
         searched = waiting;
-        int err = receive(c);
-        if (err && err != -EINTR)
+        int err = receive(c, limit);
+        if (err)
             return err;
     }
 }
@@ -149,37 +201,6 @@ int ctlclient_next(struct ctlclient *c, json_t **ret_params, bool *ret_continues
     if (ret_continues)
         *ret_continues = json_is_true(json_object_get(reply, "continues"));
     json_decref(reply);
-    return 0;
-}
-
-/* --- Waiting for a daemon ------------------------------------------------------- */
-
-static bool answers(int netns_fd)
-{
-    struct ctlclient c = CTLCLIENT_NONE;
-    char error[CTLCLIENT_ERROR_LEN];
-    json_t *reply = NULL;
-
-    if (ctlclient_init(&c, netns_fd) < 0)
-        return false;
-    ctlclient_set_patience(&c, 1);
-    bool well = ctlclient_call(&c, "org.varlink.service.GetInfo", NULL, false) == 0 &&
-                ctlclient_next(&c, &reply, NULL, error) == 0;
-    json_decref(reply);
-    ctlclient_done(&c);
-    return well;
-}
-
-int ctlclient_await(int netns_fd, int seconds)
-{
-    const struct timespec pause = {.tv_nsec = AWAIT_PAUSE_MS * 1000000L};
-    int64_t until = clock_ms() + (int64_t)seconds * 1000;
-
-    while (!answers(netns_fd)) {
-        if (clock_ms() >= until)
-            return -ETIMEDOUT;
-        nanosleep(&pause, NULL);
-    }
     return 0;
 }
 

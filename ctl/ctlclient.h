@@ -7,10 +7,13 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct ctlclient {
     int fd;
-    char *data; /* received, from off to len not yet taken */
+    int64_t patience_ms; /* for each reply; 0: no limit */
+    int64_t until_ms;    /* of clock_ms(), for all together; 0: no limit */
+    char *data;          /* received, from off to len not yet taken */
     size_t off, len, cap;
 };
 
@@ -22,19 +25,27 @@ struct ctlclient {
 /* Connects to the daemon of a namespace (see ctlsock_connect()).
  * Return: 0, and *ret for ctlclient_done(); -ECONNREFUSED when there is none; -errno. */
 int ctlclient_init(struct ctlclient *ret, int netns_fd);
-/* Connects to the door at a place (see ctlsock_connect_at()). Return: the same. */
+/* Connects to the door at a place (see ctldial_place()). Return: the same. */
 int ctlclient_init_at(struct ctlclient *ret, const char *place);
+/* Takes a connected socket. */
+void ctlclient_init_with(struct ctlclient *ret, int fd);
 void ctlclient_done(struct ctlclient *c);
 
 /* Waits until the daemon of a namespace answers, so that its worker carries packets.
  * Return: 0; -ETIMEDOUT. */
 int ctlclient_await(int netns_fd, int seconds);
 
-/* How long to wait for each reply, in place of 10 s. */
+/* How long to wait for each reply, in place of 10 s; 0: for as long as it takes. */
 void ctlclient_set_patience(struct ctlclient *c, int seconds);
+
+/* No call or reply is waited for beyond that time of clock_ms(). */
+void ctlclient_set_deadline(struct ctlclient *c, int64_t until_ms);
 
 /* Sends a call; takes params, NULL: none. Return: 0; -errno. */
 int ctlclient_call(struct ctlclient *c, const char *method, json_t *params, bool more);
+
+/* The same, with a descriptor that goes along (SCM_RIGHTS); borrowed; -1: none. */
+int ctlclient_call_with(struct ctlclient *c, const char *method, json_t *params, bool more, int fd);
 
 #define CTLCLIENT_ERROR_LEN 128
 

@@ -10,7 +10,6 @@
 #ifndef TCNS_CTL_CTLSOCK_H
 #define TCNS_CTL_CTLSOCK_H
 
-#include <stdbool.h>
 #include <sys/types.h>
 
 #include "tcpcrypt/ctl.h"
@@ -35,10 +34,7 @@ struct ctlsock {
  * Only the holder of the namespace's TUN device may call this. */
 void ctlsock_listen(struct ctlsock *c, ino_t inode);
 
-/* Is text a place for a door: "/PATH", or ":PORT" of 127.0.0.1? */
-bool ctlsock_is_place(const char *text);
-
-/* Opens a door more at such a place; text is borrowed until ctlsock_done(). A socket that
+/* Opens a door more at a place that ctldial_is_place() knows; text is borrowed until ctlsock_done(). A socket that
  * a dead daemon has left there is replaced. Return: 0; -EADDRINUSE; -errno. */
 int ctlsock_listen_extra(struct ctlsock *c, const char *text);
 
@@ -54,9 +50,5 @@ void ctlsock_remove_dead(ino_t inode);
  * Return: a connected, close-on-exec stream socket; -ECONNREFUSED when no daemon
  * answers; -EPERM, -EACCES; -errno. */
 int ctlsock_connect(int netns_fd);
-
-/* Connects to the door at such a place; a port is one of the current namespace.
- * Return: as above; also -ECONNREFUSED when there is nothing at the path. */
-int ctlsock_connect_at(const char *text);
 
 #endif

@@ -34,7 +34,7 @@ struct daemon_options {
     struct sources *sources; /* borrowed; where the rest comes from; NULL: nothing to read again */
     struct policy_rule *rules; /* see settings_add_rule() */
     size_t rule_cnt;
-    const char *ctl;          /* borrowed; a third door, see ctlsock_is_place(); NULL: none */
+    const char *ctl;          /* borrowed; a third door, see ctldial_is_place(); NULL: none */
     enum log_level log_level; /* of supervisor and worker */
     const char *log_path;     /* borrowed; appended to; NULL: /dev/null, or see keep_stderr */
     bool keep_stderr;         /* log to the caller's standard error when log_path is NULL */
