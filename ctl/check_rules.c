@@ -239,7 +239,7 @@ static bool say_rule(struct check *c, const struct seen_rule *r)
     char fix[CHECK_FIX_LEN];
     bool is_ours = r->protocol == MIRROR_PROTOCOL;
     bool is_our_place =
-        r->priority == RULES_PRIORITY_BYPASS || r->priority == RULES_PRIORITY_TCP;
+        r->priority >= RULES_PRIORITY_JUMP && r->priority <= RULES_PRIORITY_END;
 
     if (is_ours && is_our_place)
         return false;
@@ -254,7 +254,7 @@ static bool say_rule(struct check *c, const struct seen_rule *r)
         say_move(c, r, "is at our priority; which comes first is chance");
     else if (!r->is_for_tcp || r->table == RT_TABLE_LOCAL)
         return false;
-    else if (r->priority < RULES_PRIORITY_BYPASS)
+    else if (r->priority < RULES_PRIORITY_JUMP)
         say_ahead(c, r);
     else if (r->priority < PRIORITY_MAIN)
         say_move(c, r, "stands behind ours: TCP does not obey it while we are attached");
@@ -273,7 +273,7 @@ static bool is_local_first(const struct seen_rules *all, uint8_t family)
 
         any |= r->family == family;
         if (r->family == family && r->table == RT_TABLE_LOCAL && r->action == FR_ACT_TO_TBL &&
-            r->priority < RULES_PRIORITY_BYPASS)
+            r->priority < RULES_PRIORITY_JUMP)
             return true;
     }
     return !any; /* a kernel without that family */

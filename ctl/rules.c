@@ -16,19 +16,20 @@
 #include "ctl/netlink.h"
 #include "ctl/tundev.h"
 
-#define RULES_MAX_CNT (2 * (2 * BYPASS_MAX_CNT + 4))
+#define RULES_MAX_CNT (2 * (2 * BYPASS_MAX_CNT + 5))
 #define DUMP_TRIES    5
 
 /* One of our rules; compared as bytes. */
 struct rule {
     uint32_t priority;
     uint32_t table;
+    uint32_t jump;                  /* to this priority, for what does NOT match; 0: none */
     struct port_range sport, dport; /* all zero: any */
     uint8_t family;
     uint8_t is_nop; /* does nothing, for packets from the TUN device */
     uint8_t from_link_local, to_link_local;
 };
-_Static_assert(sizeof(struct rule) == 20, "rules are compared as bytes");
+_Static_assert(sizeof(struct rule) == 24, "rules are compared as bytes");
 
 struct rules {
     struct rule rules[RULES_MAX_CNT];
@@ -62,6 +63,12 @@ static void plan_link_local(struct rules *plan)
 
 static void plan_family(const struct bypass *bypass, uint8_t family, struct rules *plan)
 {
+    struct rule end = {.priority = RULES_PRIORITY_END, .family = family, .is_nop = 1};
+    struct rule jump = {
+        .priority = RULES_PRIORITY_JUMP, .family = family, .jump = RULES_PRIORITY_END};
+
+    add(plan, end);
+    add(plan, jump);
     for (size_t i = 0; i < bypass->cnt; i++) {
         struct rule r = {
             .priority = RULES_PRIORITY_BYPASS, .table = RT_TABLE_MAIN, .family = family};
@@ -74,8 +81,6 @@ static void plan_family(const struct bypass *bypass, uint8_t family, struct rule
     }
     if (family == AF_INET6)
         plan_link_local(plan);
-    if (family == AF_INET)
-        add(plan, (struct rule){.priority = RULES_PRIORITY_BYPASS, .family = family, .is_nop = 1});
     add(plan,
         (struct rule){.priority = RULES_PRIORITY_TCP, .table = MIRROR_TABLE, .family = family});
 }
@@ -98,19 +103,28 @@ static int put_link_local(struct nl_msg *msg, int type)
     return nla_put(msg, type, sizeof(prefix), &prefix);
 }
 
+static uint8_t action_of(const struct rule *r)
+{
+    if (r->jump)
+        return FR_ACT_GOTO;
+    return r->is_nop ? FR_ACT_NOP : FR_ACT_TO_TBL;
+}
+
 static int put_rule(struct nl_msg *msg, const struct rule *r)
 {
     struct fib_rule_hdr hdr = {
         .family = r->family,
         .table = r->table < 256 ? (uint8_t)r->table : RT_TABLE_UNSPEC,
-        .action = r->is_nop ? FR_ACT_NOP : FR_ACT_TO_TBL,
+        .action = action_of(r),
         .src_len = r->from_link_local ? LINK_LOCAL_LEN : 0,
         .dst_len = r->to_link_local ? LINK_LOCAL_LEN : 0,
+        .flags = r->jump ? FIB_RULE_INVERT : 0,
     };
     int err = nlmsg_append(msg, &hdr, sizeof(hdr), NLMSG_ALIGNTO);
 
     err |= nla_put_u32(msg, FRA_PRIORITY, r->priority);
     err |= r->table ? nla_put_u32(msg, FRA_TABLE, r->table) : 0;
+    err |= r->jump ? nla_put_u32(msg, FRA_GOTO, r->jump) : 0;
     err |= nla_put_u8(msg, FRA_PROTOCOL, MIRROR_PROTOCOL);
     err |= nla_put_u8(msg, FRA_IP_PROTO, IPPROTO_TCP);
     err |= nla_put_string(msg, FRA_IIFNAME, r->is_nop ? TUNDEV_NAME : "lo");
@@ -170,6 +184,7 @@ static int on_rule(struct nlmsghdr *nlh, void *arg)
         .from_link_local = hdr->src_len > 0,
         .to_link_local = hdr->dst_len > 0,
         .table = tb[FRA_TABLE] ? nla_get_u32(tb[FRA_TABLE]) : hdr->table,
+        .jump = tb[FRA_GOTO] ? nla_get_u32(tb[FRA_GOTO]) : 0,
         .priority = tb[FRA_PRIORITY] ? nla_get_u32(tb[FRA_PRIORITY]) : 0,
         .sport = read_ports(tb[FRA_SPORT_RANGE]),
         .dport = read_ports(tb[FRA_DPORT_RANGE]),
