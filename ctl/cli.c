@@ -131,7 +131,7 @@ static void program_help(FILE *out)
 {
     fprintf(out, "usage: " PROGRAM " VERB [options]\n\n");
     for (const struct cli_verb *v = cli_verbs; v->name; v++)
-        fprintf(out, "  %-10s %s\n", v->name, v->summary);
+        fprintf(out, "  %-11s %s\n", v->name, v->summary);
     fprintf(out, "\n\"" PROGRAM " VERB --help\" tells more.\n");
 }
 

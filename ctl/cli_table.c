@@ -81,6 +81,22 @@ static const struct cli_option metrics_options[] = {
     {OPT_END},
 };
 
+static const struct cli_option cni_install_options[] = {
+    {OPT_ROOT, "root", "DIR", "where the machine's file system is seen (default: at its root)",
+     "In a container, for instance /host. The other folders are paths of the machine"},
+    {OPT_BIN_DIR, "bin-dir", "DIR", "where the engine looks for plugins (default: /opt/cni/bin)"},
+    {OPT_CONF_DIR, "conf-dir", "DIR", "where its networks are (default: /etc/cni/net.d)"},
+    {OPT_LIB_DIR, "lib-dir", "DIR",
+     "for the program and its shared objects (default:\n"
+     "/opt/tcpcrypt-ns)"},
+    {OPT_OPTIONS, "options", "JSON", "the plugin's configuration, as {\"policy\": \"require\"}",
+     "Keys are long options of up"},
+    {OPT_FOREGROUND, "foreground", NULL, "stay, and put the line there again when it is gone",
+     "Until SIGTERM or SIGINT; what is installed stays"},
+    {OPT_REMOVE, "remove", NULL, "take it all away"},
+    {OPT_END},
+};
+
 static const struct cli_option cache_options[] = {
     QUERY_OPTIONS,
     {OPT_FLUSH, "flush", NULL, "forget it all", "It needs root, or the daemon's user"},
@@ -134,6 +150,11 @@ const struct cli_verb cli_verbs[] = {
      "sockets, routes, the uplink, and what a killed daemon has left. Each line says ok, warn or "
      "fail, and how to mend it. Exits with 1 when a line says fail.",
      check_options, check_main},
+    {"cni-install", NULL, "put the CNI plugin on a machine",
+     "Copies the program, the shared objects that it has loaded and a script named tcpcrypt, "
+     "and puts a line at the end of the first network's conflist. Containers that are there "
+     "already stay as they are. With --remove it takes away the line, then the rest.",
+     cni_install_options, cni_install_main},
     {"version", NULL, "print the version", NULL, NULL, version_main},
     {NULL},
 };

@@ -12,6 +12,7 @@ int sessions_main(int argc, char **argv);
 int cache_main(int argc, char **argv);
 int cni_main(int argc, char **argv);
 int check_main(int argc, char **argv);
+int cni_install_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int version_main(int argc, char **argv);
 

@@ -49,7 +49,7 @@ events_logger = "none"
 [network]
 network_backend = "{backend}"
 network_config_dir = "/run/networks"
-cni_plugin_dirs = ["/run/cni", "/usr/lib/cni"]
+cni_plugin_dirs = ["/opt/cni/bin", "/run/cni", "/usr/lib/cni"]
 [engine.runtimes]
 """
 

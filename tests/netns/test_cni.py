@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 import tap
-from engine import APP, Machine
+from engine import APP, IMAGE, Machine
 from lab import Failure, binary, expect, expect_eq, wait_for
 from wire import OPT_ENO, SYN, Capture
 
@@ -299,6 +299,92 @@ def test_gc_and_status(lab):
         p.ok("DEL", conf(b), b, container="c2")
 
 
+# --- cni-install ----------------------------------------------------------------------
+
+
+class Host:
+    """Some machine's folders, as an installer's container sees them."""
+
+    def __init__(self, lab):
+        self.root = lab.file("host")
+        os.makedirs(self.root + "/etc/cni/net.d")
+
+    def install(self, *args, **kwargs):
+        return subprocess.run([binary(), "cni-install", "--root", self.root, *args], text=True,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, **kwargs)
+
+    def network(self, text, name="10-net.conflist"):
+        with open(f"{self.root}/etc/cni/net.d/{name}", "w") as f:
+            f.write(text if isinstance(text, str) else json.dumps(text))
+
+    def plugins(self, name="10-net.conflist"):
+        with open(f"{self.root}/etc/cni/net.d/{name}") as f:
+            return json.load(f)["plugins"]
+
+    def files(self):
+        return sorted(os.path.relpath(os.path.join(d, f), self.root)
+                      for d, _, fs in os.walk(self.root) for f in fs)
+
+    def folders(self):
+        return os.listdir(self.root + "/opt/tcpcrypt-ns")
+
+
+BRIDGE = {"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "bridge"}, {"type": "portmap"}]}
+
+
+def test_install(lab):
+    """The line at the end of the first network's chain, once; a script; all of it goes again."""
+    h = Host(lab)
+    h.network(BRIDGE)
+    h.network(BRIDGE, "20-other.conflist")
+    before = h.files()
+    r = h.install("--options", '{"policy": "require"}')
+    expect_eq((r.returncode, r.stdout, r.stderr), (0, "", ""))
+    line = {"policy": "require", "type": "tcpcrypt"}
+    expect_eq(h.plugins(), BRIDGE["plugins"] + [line])
+    expect_eq(h.plugins("20-other.conflist"), BRIDGE["plugins"], "another network")
+    expect(os.access(h.root + "/opt/cni/bin/tcpcrypt", os.X_OK), "the script")
+    first = h.folders()
+    expect_eq(h.install("--options", '{"policy": "prefer"}').returncode, 0)
+    expect_eq(h.plugins(), BRIDGE["plugins"] + [{**line, "policy": "prefer"}], "replaced")
+    expect(len(h.folders()) == 1 and h.folders() != first, "one folder, a new one")
+    r = h.install("--remove")
+    expect_eq((r.returncode, r.stderr), (0, ""))
+    expect_eq((h.files(), h.plugins()), (before, BRIDGE["plugins"]), "what is left")
+    expect_eq(h.install("--remove").returncode, 0, "once more")
+
+
+def test_install_refuses(lab):
+    h = Host(lab)
+    r = h.install()
+    expect_eq(r.returncode, 1)
+    expect("no network yet" in r.stderr, "no network", r.stderr)
+    for text in ("{", "[]", '{"name": "net", "type": "bridge"}', ""):
+        h.network(text)
+        r = h.install()
+        expect(r.returncode == 1 and "10-net.conflist" in r.stderr, "it names the file", r)
+        with open(h.root + "/etc/cni/net.d/10-net.conflist") as f:
+            expect_eq(f.read(), text, "untouched")
+    for args in (["--options", "[]"], ["--options", '{"polcy": "x"}'], ["--bin-dir", "here"],
+                 ["--lib-dir", "/a'b"], ["--remove", "--foreground"], ["more"]):
+        expect_eq(h.install(*args).returncode, 2, args)
+
+
+def test_install_stays(lab):
+    """In the foreground it waits for a network, and puts the line there again."""
+    h = Host(lab)
+    p = subprocess.Popen([binary(), "cni-install", "--root", h.root, "--foreground"],
+                         stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    lab.procs.append(p)
+    for _ in range(2):  # the network's own installer comes, and comes again
+        h.network(BRIDGE)
+        wait_for(lambda: h.plugins()[-1] == {"type": "tcpcrypt"}, 15, "the line")
+    p.send_signal(signal.SIGTERM)
+    expect_eq(p.wait(5), 0, "exit status")
+    expect_eq(h.plugins()[-1], {"type": "tcpcrypt"}, "it stays")
+
+
 # --- podman ---------------------------------------------------------------------------
 
 
@@ -364,6 +450,28 @@ def test_podman_names(lab):
             answer = s.recv(1000)
         expect_eq(answer[2:4], question[:2], "the answer is ours")
         expect_eq(answer[-4:], bytes(map(int, m.address("one", "net").split("."))), "by TCP")
+
+
+def test_podman_installs(lab):
+    """As on a node: a container of our image, all capabilities dropped, installs the plugin."""
+    with Machine(lab, backend="cni") as m:
+        m.podman("network", "create", "--subnet", "10.133.1.0/24", "net")
+        m.run("mount", "-t", "tmpfs", "tmpfs", "/opt")
+        m.podman("run", "--rm", "--network", "none", "--cap-drop", "ALL", "--read-only",
+                 "--security-opt", "no-new-privileges", "-v", "/opt:/host/opt",
+                 "-v", "/run/networks:/host/etc/cni/net.d", IMAGE, "cni-install",
+                 "--root", "/host", "--bin-dir", "/opt/cni/bin", "--options",
+                 '{"bypass": "none", "policy": "require"}')
+        for name in ("server", "client"):
+            m.podman("run", "-d", "--name", name, "--network", "net", APP)
+        m.netns("server").wait_listening(80)
+        address = m.address("server", "net")
+        words = m.podman("exec", "client", "curl", "-sS", f"http://{address}/").split()
+        expect_eq(words[:2], [MARK, m.address("client", "net")])
+        r = m.run("curl", "-sS", "--max-time", "5", f"http://{address}/", check=False)
+        expect(r.returncode != 0, "require refuses the machine itself, which has no tcpcrypt")
+        m.podman("rm", "-fa", "-t", "0")
+        expect_eq(m.run("ls", "/run/tcpcrypt-ns/cni").stdout, "", "DEL")
 
 
 def test_podman_refuses(lab):
