@@ -220,6 +220,18 @@ long cli_number(const struct cli_verb *verb, const char *what, const char *text,
     return n;
 }
 
+void cli_publish(const struct cli_verb *verb, const char *text, struct publish *p)
+{
+    int err = publish_add(p, text);
+
+    if (err == -EEXIST)
+        cli_usage(verb, "\"%s\": this port is published already", text);
+    if (err == -E2BIG)
+        cli_usage(verb, "more than %d published ports", PUBLISH_MAX_CNT);
+    if (err)
+        cli_usage(verb, "\"%s\" is not [ADDRESS:]PORT[:PORT][/tcp|/udp]", text);
+}
+
 enum log_level cli_more_verbose(enum log_level level)
 {
     return level < LOG_LEVEL_TRACE ? level + 1 : level;

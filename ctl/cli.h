@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "base/log.h"
+#include "ctl/publish.h"
 #include "tunnel/policy.h"
 
 /* Exit codes of all verbs but exec, which has its own. */
@@ -53,6 +54,7 @@ enum cli_option_id {
     OPT_NO_RESUME,
     OPT_OPTIONS,
     OPT_POLICY,
+    OPT_PUBLISH,
     OPT_READY_FD,
     OPT_REKEY_BYTES,
     OPT_REMOVE,
@@ -118,6 +120,8 @@ void cli_usage(const struct cli_verb *verb, const char *fmt, ...)
 const char *cli_place(const struct cli_verb *verb, const char *text);
 long cli_number(const struct cli_verb *verb, const char *what, const char *text, long min,
                 long max);
+/* Adds to p, see publish_add(). */
+void cli_publish(const struct cli_verb *verb, const char *text, struct publish *p);
 /* One step up from level, at most LOG_LEVEL_TRACE. */
 enum log_level cli_more_verbose(enum log_level level);
 

@@ -34,8 +34,25 @@ static const struct cli_option up_options[] = {
     {OPT_END},
 };
 
+#define PUBLISH_OPTION                                                                             \
+    {                                                                                              \
+        OPT_PUBLISH, "publish", "[ADDRESS:]PORT[:PORT][/udp]",                                     \
+            "reach a port in the namespace at the host's address; again for\nmore",                \
+            "First the host's port, then that in the namespace. Without an address all of the "    \
+            "host's are meant, but not 127.0.0.1 and ::1. The host's packet filters see this as "  \
+            "forwarded"                                                                            \
+    }
+
 static const struct cli_option exec_options[] = {
     ATTACH_OPTIONS,
+    PUBLISH_OPTION,
+    {OPT_VERBOSE, "verbose", NULL, "log on standard error; again for more"},
+    {OPT_END},
+};
+
+static const struct cli_option netns_options[] = {
+    PUBLISH_OPTION,
+    {OPT_REMOVE, "remove", NULL, "take away what a killed one of this name has left"},
     {OPT_VERBOSE, "verbose", NULL, "log on standard error; again for more"},
     {OPT_END},
 };
@@ -117,6 +134,11 @@ const struct cli_verb cli_verbs[] = {
      "Starts the daemon of the namespace and returns when packets flow. Connections that exist "
      "already go on, clear. With --foreground the daemon does not detach.",
      up_options, up_main},
+    {"netns", "NAME", "keep a network namespace with an uplink of its own, for services",
+     "Makes /run/netns/NAME, with addresses that are translated to the host's and a relay to its "
+     "resolver, and takes it away on SIGTERM or SIGINT. It attaches nothing: up does. When it "
+     "is killed, the namespace stays, and the next of the same name connects it anew.",
+     netns_options, netns_main},
     {"down", NULL, "detach from a network namespace",
      "Ends encrypted connections with a reset and takes away all that up has set. Without a "
      "daemon it takes away what a killed one has left.",

@@ -41,6 +41,7 @@
 #include "ctl/exec_drain.h"
 #include "ctl/exec_host.h"
 #include "ctl/exec_link.h"
+#include "ctl/exec_space.h"
 #include "ctl/netns.h"
 #include "ctl/sources.h"
 #include "ctl/tundev.h"
@@ -50,7 +51,6 @@
 #define DRAIN_STEP_MS   20
 #define DRAIN_IDLE_MS   3000  /* without a packet: longer than the first retransmissions take */
 #define DRAIN_MAX_MS    60000 /* as long as Linux keeps an orphaned connection, tcp_fin_timeout */
-#define RESOLV_CONF     "/etc/resolv.conf"
 
 const char exec_help[] =
     "Runs the command as the calling user, in the caller's directory, with its environment and "
@@ -65,6 +65,7 @@ struct exec {
     struct sources sources;
     bool verbose;
     char **argv; /* of the command */
+    struct publish publish;
     struct exec_host host;
     struct daemon daemon;
     struct dns *dns;
@@ -110,10 +111,14 @@ static void read_option(void *arg, int id)
 {
     struct exec *x = arg;
 
-    if (attach_read_option(x->sources.verb, id, &x->opts) || id != OPT_VERBOSE)
+    if (attach_read_option(x->sources.verb, id, &x->opts))
         return;
-    x->verbose = true;
-    x->opts.log_level = cli_more_verbose(x->opts.log_level);
+    if (id == OPT_PUBLISH) {
+        cli_publish(x->sources.verb, optarg, &x->publish);
+    } else if (id == OPT_VERBOSE) {
+        x->verbose = true;
+        x->opts.log_level = cli_more_verbose(x->opts.log_level);
+    }
 }
 
 static void parse_options(struct exec *x, int argc, char **argv)
@@ -295,79 +300,6 @@ static void janitor_finish(struct exec *x)
 
 /* --- set-up ----------------------------------------------------------------------- */
 
-static int new_netns(int *ret)
-{
-    int home_fd = netns_open("self");
-    if (home_fd < 0)
-        return home_fd;
-    int err = unshare(CLONE_NEWNET) < 0 ? -errno : 0;
-    if (!err) {
-        int fd = netns_open("self");
-        int back = netns_enter(home_fd);
-        err = fd < 0 ? fd : back;
-        if (!err)
-            *ret = fd;
-        else if (fd >= 0)
-            close(fd);
-    }
-    close(home_fd);
-    return err;
-}
-
-static int choose_addresses(struct exec_link *link)
-{
-    struct exec_used used = {0};
-
-    int err = exec_link_survey(&used, &link->has_ipv6, &link->mtu);
-    if (!err)
-        err = exec_addr_choose_ipv4(&used, randombytes_buf, &link->ipv4);
-    if (!err && link->has_ipv6)
-        err = exec_addr_choose_ipv6(&used, randombytes_buf, &link->ipv6);
-    exec_used_done(&used);
-    return err;
-}
-
-static int connect_namespaces_locked(struct exec *x)
-{
-    struct exec_link link = {.host_name = x->host.link_name, .netns_fd = x->netns_fd};
-    char text[EXEC_ERROR_LEN];
-    const char *step;
-
-    int err = choose_addresses(&link);
-    if (err)
-        return complain_errno(err, "choosing addresses");
-    err = exec_host_setup(&x->host, &link.ipv4, &link.ipv6, &link.has_ipv6, text);
-    if (err) {
-        complain("%s", text);
-        return err;
-    }
-    err = exec_link_create(&link, &step);
-    return err ? complain_errno(err, step) : 0;
-}
-
-static int connect_namespaces(struct exec *x)
-{
-    int lock_fd = exec_host_lock(&x->host);
-    if (lock_fd < 0)
-        return complain_errno(lock_fd, "lock");
-    int err = connect_namespaces_locked(x);
-    close(lock_fd);
-    return err;
-}
-
-/* Without a resolver the command may still work with addresses. */
-static void start_dns(struct exec *x)
-{
-    union dns_addr servers[DNS_SERVER_MAX_CNT];
-
-    int cnt = dns_loopback_servers_of(RESOLV_CONF, servers, DNS_SERVER_MAX_CNT);
-    if (cnt <= 0)
-        return;
-    int err = dns_new(x->netns_fd, servers, (size_t)cnt, &x->dns);
-    if (err)
-        log_warn("exec: no relay to the resolver on loopback: %s", strerror(-err));
-}
-
 static int attach(struct exec *x)
 {
     char text[DAEMON_ERROR_LEN];
@@ -389,7 +321,7 @@ static int set_up(struct exec *x)
 {
     char text[EXEC_ERROR_LEN];
 
-    int err = exec_host_open(&x->host, text);
+    int err = exec_host_open(&x->host, NULL, text);
     if (err) {
         complain("%s%s", text, err == -EPERM || err == -EACCES ? " (exec needs root)" : "");
         return err;
@@ -397,13 +329,15 @@ static int set_up(struct exec *x)
     err = janitor_start(x);
     if (err)
         return complain_errno(err, "fork");
-    err = new_netns(&x->netns_fd);
-    if (err)
-        return complain_errno(err, "making a network namespace");
-    err = connect_namespaces(x);
-    if (err)
+    x->netns_fd = exec_space_new();
+    if (x->netns_fd < 0)
+        return complain_errno(x->netns_fd, "making a network namespace");
+    err = exec_space_connect(&x->host, x->netns_fd, &x->publish, text);
+    if (err) {
+        complain("%s", text);
         return err;
-    start_dns(x);
+    }
+    x->dns = exec_space_dns(x->netns_fd);
     return attach(x);
 }
 

@@ -164,39 +164,95 @@ static const char *prefix_str(const struct exec_prefix *p, char out[INET6_ADDRST
 
 /* Links of execs among each other are left alone: two commands on one machine
  * may talk, and each sees the other's true address. */
-static int table_create(const struct exec_host *h, const struct exec_prefix *ipv4,
-                        const struct exec_prefix *ipv6, char err[EXEC_ERROR_LEN])
+static void print_masquerade(FILE *out, const struct exec_prefix *p)
 {
-    char cmd[2048], v4[INET6_ADDRSTRLEN + 4], v6[INET6_ADDRSTRLEN + 4];
+    char text[INET6_ADDRSTRLEN + 4];
+
+    fprintf(out, "%s saddr %s oifname != \"" EXEC_LINK_PREFIX "*\" masquerade\n",
+            p->family == AF_INET ? "ip" : "ip6", prefix_str(p, text));
+}
+
+static void print_publish(FILE *out, const struct publish *publish, const struct exec_prefix *p)
+{
+    char text[INET6_ADDRSTRLEN];
+    uint8_t inside[16];
+
+    exec_prefix_nth(p, 2, inside);
+    publish_rules(out, publish, p->family, inet_ntop(p->family, inside, text, sizeof(text)));
+}
+
+/* From outside, and for the host's own processes; a loopback address cannot be the
+ * source of what leaves by the link. Not from inside: the way back would not lead here. */
+static void print_published(FILE *out, const struct exec_host *h, const struct publish *publish,
+                            const struct exec_prefix *ipv4, const struct exec_prefix *ipv6)
+{
+    fprintf(out, "chain publish {\n");
+    print_publish(out, publish, ipv4);
+    if (ipv6)
+        print_publish(out, publish, ipv6);
+    fprintf(out,
+            "}\n"
+            "chain prerouting {\n"
+            "type nat hook prerouting priority -100;\n"
+            "iifname != \"%s\" jump publish\n"
+            "}\n"
+            "chain output {\n"
+            "type nat hook output priority -100;\n"
+            "ip daddr 127.0.0.0/8 return\n"
+            "ip6 daddr ::1 return\n"
+            "jump publish\n"
+            "}\n",
+            h->link_name);
+}
+
+/* While forwarding is on only because of us, nobody else's packets are forwarded. */
+static void print_forward(FILE *out, const struct exec_host *h)
+{
     struct exec_sysctl_owned owned = exec_sysctl_owned(h->dir_fd, h->netns);
 
-    int n = snprintf(cmd, sizeof(cmd),
-                     "table inet " TABLE_FMT " {\n"
-                     " chain postrouting {\n"
-                     "  type nat hook postrouting priority 100;\n"
-                     "  ip saddr %s oifname != \"" EXEC_LINK_PREFIX "*\" masquerade\n",
-                     h->id, prefix_str(ipv4, v4));
+    fprintf(out,
+            "chain forward {\n"
+            "type filter hook forward priority 0;\n"
+            "oifname \"%s\" ct status dnat accept\n"
+            "oifname \"%s\" iifname != \"" EXEC_LINK_PREFIX "*\" ct state new,invalid drop\n",
+            h->link_name, h->link_name);
+    if (owned.ipv4)
+        fprintf(out, "meta nfproto ipv4 iifname != \"" EXEC_LINK_PREFIX
+                     "*\" oifname != \"" EXEC_LINK_PREFIX "*\" drop\n");
+    if (owned.ipv6)
+        fprintf(out, "meta nfproto ipv6 iifname != \"" EXEC_LINK_PREFIX
+                     "*\" oifname != \"" EXEC_LINK_PREFIX "*\" drop\n");
+    fprintf(out, "}\n");
+}
+
+static int table_create(const struct exec_host *h, const struct exec_prefix *ipv4,
+                        const struct exec_prefix *ipv6, const struct publish *publish,
+                        char err[EXEC_ERROR_LEN])
+{
+    char *cmd = NULL;
+    size_t len;
+
+    FILE *out = open_memstream(&cmd, &len);
+    if (!out)
+        return fail(err, -ENOMEM, "nftables: out of memory");
+    fprintf(out,
+            "table inet " TABLE_FMT " {\n"
+            "chain postrouting {\n"
+            "type nat hook postrouting priority 100;\n",
+            h->id);
+    print_masquerade(out, ipv4);
     if (ipv6)
-        n += snprintf(cmd + n, sizeof(cmd) - (size_t)n,
-                      "  ip6 saddr %s oifname != \"" EXEC_LINK_PREFIX "*\" masquerade\n",
-                      prefix_str(ipv6, v6));
-    n +=
-        snprintf(cmd + n, sizeof(cmd) - (size_t)n,
-                 " }\n"
-                 " chain forward {\n"
-                 "  type filter hook forward priority 0;\n"
-                 "  oifname \"%s\" iifname != \"" EXEC_LINK_PREFIX "*\" ct state new,invalid drop\n"
-                 "%s%s }\n}\n",
-                 h->link_name,
-                 owned.ipv4 ? "  meta nfproto ipv4 iifname != \"" EXEC_LINK_PREFIX
-                              "*\" oifname != \"" EXEC_LINK_PREFIX "*\" drop\n"
-                            : "",
-                 owned.ipv6 ? "  meta nfproto ipv6 iifname != \"" EXEC_LINK_PREFIX
-                              "*\" oifname != \"" EXEC_LINK_PREFIX "*\" drop\n"
-                            : "");
-    if ((size_t)n >= sizeof(cmd))
-        return fail(err, -E2BIG, "nftables: rules too long");
-    return nft_run(cmd, err);
+        print_masquerade(out, ipv6);
+    fprintf(out, "}\n");
+    if (publish->cnt > 0)
+        print_published(out, h, publish, ipv4, ipv6);
+    print_forward(out, h);
+    fprintf(out, "}\n");
+    int result = fclose(out) != 0 ? fail(err, -ENOMEM, "nftables: out of memory") : 0;
+    if (!result)
+        result = nft_run(cmd, err);
+    free(cmd);
+    return result;
 }
 
 /* --- leftovers, ids --------------------------------------------------------------- */
@@ -243,17 +299,32 @@ static int each_id(const struct exec_host *h,
     return err;
 }
 
-static int remove_traces(const struct exec_host *h, const char *id, const char *name)
+static int remove_link_and_table(const char *id)
 {
     char link_name[IFNAMSIZ];
 
     snprintf(link_name, sizeof(link_name), EXEC_LINK_PREFIX "%.8s", id);
     int err = exec_link_delete(link_name);
     keep_first(&err, table_delete(id));
+    return err;
+}
+
+static int remove_traces(const struct exec_host *h, const char *id, const char *name)
+{
+    int err = remove_link_and_table(id);
+
     /* The file goes last: while it is there, the rest can still be found. */
     if (!err && unlinkat(h->dir_fd, name, 0) < 0 && errno != ENOENT)
         err = -errno;
     return err;
+}
+
+/* A dead one with a name: the next of that name takes it over. */
+static bool has_name(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && st.st_size > 0;
 }
 
 static int sweep_one(const struct exec_host *h, const char *id, const char *name, void *arg)
@@ -265,6 +336,11 @@ static int sweep_one(const struct exec_host *h, const char *id, const char *name
         (*live_cnt)++;
     if (fd < 0)
         return fd == -EWOULDBLOCK || fd == -ENOENT ? 0 : fd;
+    if (has_name(fd)) {
+        (*live_cnt)++;
+        close(fd);
+        return 0;
+    }
     log_info("exec: cleaning up after %s, which was killed", id);
     int err = remove_traces(h, id, name);
     close(fd);
@@ -337,7 +413,39 @@ static int take_id(struct exec_host *h)
     return -EEXIST;
 }
 
-int exec_host_open(struct exec_host *h, char err[EXEC_ERROR_LEN])
+/* Return: whether the file of the name is of another name with the same id. */
+static bool is_other_name(int fd, const char *name)
+{
+    char text[EXEC_NAME_MAX_LEN + 1];
+    ssize_t n = pread(fd, text, sizeof(text), 0);
+
+    return n > 0 && ((size_t)n != strlen(name) || memcmp(text, name, (size_t)n) != 0);
+}
+
+static int take_name(struct exec_host *h, const char *name)
+{
+    char id[EXEC_ID_LEN + 1], file[64];
+    uint8_t hash[crypto_generichash_BYTES_MIN];
+
+    crypto_generichash(hash, sizeof(hash), (const uint8_t *)name, strlen(name), NULL, 0);
+    snprintf(id, sizeof(id), "%02x%02x%02x%02x", hash[0], hash[1], hash[2], hash[3]);
+    set_id(h, id);
+    file_name(h, id, file);
+    h->id_fd = openat(h->dir_fd, file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (h->id_fd < 0)
+        return -errno;
+    if (flock(h->id_fd, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? -EBUSY : -errno;
+    if (is_other_name(h->id_fd, name))
+        return -EEXIST;
+    h->inherited = has_name(h->id_fd);
+    int err = h->inherited ? remove_link_and_table(id) : 0;
+    if (!err && !h->inherited && pwrite(h->id_fd, name, strlen(name), 0) != (ssize_t)strlen(name))
+        err = -errno;
+    return err;
+}
+
+int exec_host_open(struct exec_host *h, const char *name, char err[EXEC_ERROR_LEN])
 {
     int code = name_netns(h->netns);
     if (code)
@@ -353,16 +461,21 @@ int exec_host_open(struct exec_host *h, char err[EXEC_ERROR_LEN])
         if (left)
             log_warn("exec: a killed exec left something that cannot be removed: %s",
                      strerror(-left));
-        code = take_id(h);
+        code = name ? take_name(h, name) : take_id(h);
+        if (code == -EBUSY || code == -EEXIST)
+            h->id[0] = '\0'; /* not ours: exec_host_teardown() must not touch it */
     }
     close(lock_fd);
+    if (code == -EBUSY)
+        return fail(err, code, "another process provides \"%s\" already", name);
     return code ? fail(err, code, STATE_DIR ": %s", strerror(-code)) : 0;
 }
 
 /* --- set-up and teardown ---------------------------------------------------------- */
 
 int exec_host_setup(struct exec_host *h, const struct exec_prefix *ipv4,
-                    const struct exec_prefix *ipv6, bool *has_ipv6, char err[EXEC_ERROR_LEN])
+                    const struct exec_prefix *ipv6, bool *has_ipv6, const struct publish *publish,
+                    char err[EXEC_ERROR_LEN])
 {
     int code = exec_sysctl_enable(h->dir_fd, h->netns, AF_INET);
     if (code)
@@ -374,7 +487,7 @@ int exec_host_setup(struct exec_host *h, const struct exec_prefix *ipv4,
             *has_ipv6 = false;
         }
     }
-    return table_create(h, ipv4, *has_ipv6 ? ipv6 : NULL, err);
+    return table_create(h, ipv4, *has_ipv6 ? ipv6 : NULL, publish, err);
 }
 
 int exec_host_teardown(struct exec_host *h)

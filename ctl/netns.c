@@ -16,9 +16,6 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* Where "ip netns" keeps its names. */
-#define NAMES_DIR "/run/netns"
-
 static bool is_number(const char *text)
 {
     return *text && text[strspn(text, "0123456789")] == '\0';
@@ -70,7 +67,7 @@ int netns_open(const char *text)
         return open_path(text);
     if (strcmp(text, ".") == 0 || strcmp(text, "..") == 0)
         return -ENOENT;
-    int fd = open_between(NAMES_DIR "/", text, "");
+    int fd = open_between(NETNS_NAMES_DIR "/", text, "");
     if (fd == -ENOENT && is_number(text))
         return open_between("/proc/", text, "/ns/net");
     return fd;

@@ -6,6 +6,9 @@
 
 #include <sys/types.h>
 
+/* Where "ip netns" keeps its names. */
+#define NETNS_NAMES_DIR "/run/netns"
+
 /* Opens the namespace that text names: "self"; a path (has a slash); a process
  * id; else a name under /run/netns, as "ip netns" makes them. A file of that
  * name wins over a process id.

@@ -5,6 +5,7 @@
 #ifndef TCNS_CTL_VERBS_H
 #define TCNS_CTL_VERBS_H
 
+int netns_main(int argc, char **argv);
 int up_main(int argc, char **argv);
 int down_main(int argc, char **argv);
 int metrics_main(int argc, char **argv);

@@ -125,6 +125,8 @@ class Ns:
         # discovery needs, tentative for a second or two.
         self.sysctl("net.ipv6.conf.default.accept_dad", 0)
         self.sysctl("net.ipv6.conf.default.dad_transmits", 0)
+        # Inherited from the machine, where a container engine may have switched it on.
+        self.sysctl("net.ipv4.ip_forward", 0)
         self.ip("link", "set", "lo", "up")
 
     @contextlib.contextmanager
