@@ -148,7 +148,9 @@ static void add_option(struct getopt_tables *t, size_t i, const struct cli_optio
 
     t->longs[i] = (struct option){
         .name = o->name,
-        .has_arg = o->arg ? required_argument : no_argument,
+        .has_arg = !o->arg           ? no_argument
+                   : *o->arg == '[' ? optional_argument
+                                    : required_argument,
         .val = o->id,
     };
     if (!cli_is_letter(o->id))
@@ -230,6 +232,15 @@ void cli_publish(const struct cli_verb *verb, const char *text, struct publish *
         cli_usage(verb, "more than %d published ports", PUBLISH_MAX_CNT);
     if (err)
         cli_usage(verb, "\"%s\" is not [ADDRESS:]PORT[:PORT][/tcp|/udp]", text);
+}
+
+enum tunnel_drain cli_drain(const struct cli_verb *verb, const char *text)
+{
+    enum tunnel_drain drain;
+
+    if (tunnel_drain_parse(text, &drain) < 0)
+        cli_usage(verb, "\"%s\" is none of clear, refuse", text);
+    return drain;
 }
 
 enum log_level cli_more_verbose(enum log_level level)

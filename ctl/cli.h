@@ -11,7 +11,7 @@
 
 #include "base/log.h"
 #include "ctl/publish.h"
-#include "tunnel/policy.h"
+#include "tunnel/tunnel.h"
 
 /* Exit codes of all verbs but exec, which has its own. */
 enum exit_code {
@@ -43,6 +43,8 @@ enum cli_option_id {
     OPT_BYPASS,
     OPT_CONFIG,
     OPT_CONF_DIR,
+    OPT_DRAIN,
+    OPT_DRAIN_NEW,
     OPT_ENDED,
     OPT_FALLBACK_TIME,
     OPT_FLUSH,
@@ -122,6 +124,7 @@ long cli_number(const struct cli_verb *verb, const char *what, const char *text,
                 long max);
 /* Adds to p, see publish_add(). */
 void cli_publish(const struct cli_verb *verb, const char *text, struct publish *p);
+enum tunnel_drain cli_drain(const struct cli_verb *verb, const char *text);
 /* One step up from level, at most LOG_LEVEL_TRACE. */
 enum log_level cli_more_verbose(enum log_level level);
 

@@ -14,6 +14,11 @@
     "namespace: a name of \"ip netns\", a path, a process id,\n"                                   \
     "or \"self\""
 
+#define DRAIN_NEW_HELP "what becomes of connections that are opened meanwhile"
+#define DRAIN_NEW_MORE                                                                             \
+    "clear (default): they are the kernel's, unencrypted, and go on after the end, but where the " \
+    "policy requires encryption they are refused; refuse: all are"
+
 static const struct cli_option up_options[] = {
     {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS, NETNS_MORE},
     {OPT_UPLINK, "uplink", "IF",
@@ -26,6 +31,10 @@ static const struct cli_option up_options[] = {
      "When the name or path is taken away, or the process ends. A daemon keeps its namespace in "
      "existence. This end resets connections and leaves TCP there closed: whoever has taken the "
      "name away is done with the namespace"},
+    {OPT_DRAIN, "drain", "SECONDS",
+     "on SIGTERM wait so long for connections to end (default: 0)",
+     "A second SIGTERM ends at once. A service manager must be told to wait longer than that"},
+    {OPT_DRAIN_NEW, "drain-new", "clear|refuse", DRAIN_NEW_HELP, DRAIN_NEW_MORE},
     {OPT_FOREGROUND, "foreground", NULL, "stay, and log to standard error",
      "SIGTERM and SIGINT detach"},
     {OPT_READY_FD, "ready-fd", "N", "write a newline to descriptor N when packets flow"},
@@ -59,6 +68,11 @@ static const struct cli_option netns_options[] = {
 
 static const struct cli_option down_options[] = {
     {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS, NETNS_MORE},
+    {OPT_DRAIN, "drain", "[SECONDS]",
+     "before that, wait for connections to end (default: 30)",
+     "Written as --drain=SECONDS. What is left is told on standard error. When this command is "
+     "interrupted the draining goes on; another \"down\" ends it at once"},
+    {OPT_DRAIN_NEW, "drain-new", "clear|refuse", DRAIN_NEW_HELP, DRAIN_NEW_MORE},
     {OPT_END},
 };
 
@@ -140,7 +154,7 @@ const struct cli_verb cli_verbs[] = {
      "is killed, the namespace stays, and the next of the same name connects it anew.",
      netns_options, netns_main},
     {"down", NULL, "detach from a network namespace",
-     "Ends encrypted connections with a reset and takes away all that up has set. Without a "
+     "Ends connections with a reset, or waits for them first (--drain), and takes away all that up has set. Without a "
      "daemon it takes away what a killed one has left.",
      down_options, down_main},
     {"sessions", NULL, "list the connections of a namespace",

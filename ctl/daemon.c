@@ -30,6 +30,7 @@ void daemon_options_init(struct daemon_options *opts)
         .policy = TUNNEL_POLICY_PREFER,
         .session = session_config_default,
         .fallback_s = DAEMON_FALLBACK_S,
+        .drain_new = TUNNEL_DRAIN_CLEAR,
         .log_level = LOG_LEVEL_WARN,
     };
     opts->session.rekey_bytes = SESSION_REKEY_BYTES_MAX;

@@ -35,6 +35,8 @@ struct daemon_options {
     struct policy_rule *rules; /* see settings_add_rule() */
     size_t rule_cnt;
     const char *ctl;          /* borrowed; a third door, see ctldial_is_place(); NULL: none */
+    unsigned drain_s;            /* a first SIGTERM drains for so long; 0: it ends at once */
+    enum tunnel_drain drain_new; /* likewise */
     enum log_level log_level; /* of supervisor and worker */
     const char *log_path;     /* borrowed; appended to; NULL: /dev/null, or see keep_stderr */
     bool keep_stderr;         /* log to the caller's standard error when log_path is NULL */

@@ -148,6 +148,7 @@ json_t *ns1_session_json(const struct tunnel_session *s)
     }
     set_number(o, "tx_bytes", s->tx_bytes);
     set_number(o, "rx_bytes", s->rx_bytes);
+    set_number(o, "tx_pending", s->tx_pending);
     json_object_set_new(o, "started", json_real(s->started_s));
     add_end(o, s);
     return o;
@@ -418,6 +419,8 @@ static bool call_ns1(struct ctlserver_client *c, const char *name, const json_t 
         flush_cache(c, n);
     else if (strcmp(name, "Down") == 0)
         down(c, n);
+    else if (strcmp(name, "Drain") == 0)
+        ns1_drain(c, n, params, more);
     else
         return ns1_call_socket(c, name, params, n);
     return true;

@@ -6,6 +6,7 @@
 
 #include "ctl/ctlserver.h"
 #include "ctl/daemon.h"
+#include "ctl/ns1_drain.h"
 #include "ctl/ns1_watch.h"
 #include "ctl/worker.h"
 #include "tcpcrypt/ctl.h"
@@ -24,7 +25,9 @@ struct ns1 {
     double started_s;
     ino_t netns_inode;
     struct ns1_watch *watch;
+    struct ns1_drain *drain;
     void (*on_down)(void *arg, int client_fd); /* fd is borrowed */
+    void (*on_drain)(void *arg, int client_fd, unsigned timeout_s, enum tunnel_drain new);
     void *arg;
 };
 

@@ -72,6 +72,10 @@ struct supervisor {
     unsigned gone_looks;
     bool abandoned; /* the namespace's name is gone: leave it closed */
 
+    int64_t drain_end_ms;         /* 0: not draining */
+    bool drains;                  /* the worker carries no sockets but these */
+    struct sockdiag_list carried; /* sorted */
+
     bool end;   /* told to */
     int failed; /* -errno: could not start */
     char *err;  /* DAEMON_ERROR_LEN bytes; the caller's */
@@ -209,7 +213,8 @@ static void reset_all_but_older(struct supervisor *s)
         return;
     }
     for (size_t i = 0; i < all.cnt; i++)
-        if (!sockdiag_has(&s->older, &all.sockets[i]))
+        if (!sockdiag_has(&s->older, &all.sockets[i]) &&
+            (!s->drains || sockdiag_has(&s->carried, &all.sockets[i])))
             all.sockets[kept++] = all.sockets[i];
     all.cnt = kept;
     err = netcfg_destroy_list(s->cfg, &all);
@@ -318,15 +323,60 @@ static void on_ready(struct supervisor *s)
     s->give_up_ms = 0;
 }
 
-static void on_down(struct supervisor *s, int client_fd)
+static void add_waiter(struct supervisor *s, int client_fd)
 {
-    s->end = true;
     if (client_fd < 0)
         return;
     if (s->waiter_cnt < WAITERS_MAX)
         s->waiters[s->waiter_cnt++] = client_fd;
     else
         close(client_fd);
+}
+
+static void on_down(struct supervisor *s, int client_fd)
+{
+    s->end = true;
+    add_waiter(s, client_fd);
+}
+
+/* --- Draining ---------------------------------------------------------------- */
+
+static void start_drain(struct supervisor *s, unsigned timeout_s, enum tunnel_drain new)
+{
+    struct supervisor_message m = {.event = SUPERVISOR_DRAIN, .drain = new};
+
+    if (s->channel < 0 || s->give_up_ms) { /* nothing is carried */
+        s->end = true;
+        return;
+    }
+    log_info("draining: %u s at most", timeout_s);
+    s->drain_end_ms = m.drain_until_ms = clock_ms() + (int64_t)timeout_s * 1000;
+    int err = channel_send(s->channel, &m, sizeof(m), NULL, 0);
+    if (err) {
+        log_error("cannot tell the worker to drain: %s", strerror(-err));
+        s->end = true;
+    }
+    sdnotify_stopping(s->opts->notify);
+}
+
+/* What the tunnel carries are sockets of now, at most; later ones are the kernel's own. */
+static void on_draining(struct supervisor *s)
+{
+    if (s->drains)
+        return;
+    int err = netcfg_list_sockets(s->cfg, &s->carried);
+    if (err) {
+        log_error("cannot list sockets: %s", strerror(-err));
+        return;
+    }
+    sockdiag_sort(&s->carried);
+    s->drains = true;
+}
+
+static void on_drain(struct supervisor *s, const struct worker_message *m, int client_fd)
+{
+    add_waiter(s, client_fd);
+    start_drain(s, m->drain_s, m->drain);
 }
 
 static void on_failed(struct supervisor *s, const struct worker_message *m)
@@ -365,6 +415,15 @@ static void on_channel(struct supervisor *s)
         case WORKER_DOWN:
             on_down(s, fd);
             break;
+        case WORKER_DRAIN:
+            on_drain(s, &m, fd);
+            break;
+        case WORKER_DRAINING:
+            on_draining(s);
+            break;
+        case WORKER_DRAINED:
+            s->end = true;
+            break;
         }
     }
 }
@@ -383,6 +442,12 @@ static void on_worker_end(struct supervisor *s)
         return;
     }
     log_end(status);
+    if (s->drain_end_ms) { /* what was waited for is gone */
+        forget_worker(s);
+        reset_all(s);
+        s->end = true;
+        return;
+    }
     replace_worker(s, delay_after_death(s));
 }
 
@@ -408,6 +473,10 @@ static void on_signal(struct supervisor *s)
     if (info.ssi_signo == SIGCHLD)
         return; /* it was only to wake us, see reap_orphans() */
     log_info("ending: signal %u from process %u", info.ssi_signo, info.ssi_pid);
+    if (s->opts->drain_s && !s->drain_end_ms && !s->give_up_ms) {
+        start_drain(s, s->opts->drain_s, s->opts->drain_new);
+        return;
+    }
     s->end = true;
     if (s->give_up_ms)
         fail(s, -EINTR, "interrupted");
@@ -417,14 +486,14 @@ static void on_signal(struct supervisor *s)
 static void tell_links(void *arg)
 {
     struct supervisor *s = arg;
-    struct worker_links links = current_links(s);
+    struct supervisor_message m = {.event = SUPERVISOR_LINKS, .links = current_links(s)};
     int fds[CHANNEL_FD_MAX_CNT];
     size_t fd_cnt = 0;
 
     if (s->channel < 0)
         return;
-    for (size_t i = 0; i < links.uplinks.cnt; i++) {
-        const struct links_entry *e = &links.uplinks.entries[i];
+    for (size_t i = 0; i < m.links.uplinks.cnt; i++) {
+        const struct links_entry *e = &m.links.uplinks.entries[i];
 
         if (e->ifindex == 0 || links_has(&s->told.uplinks, e->ifindex))
             continue;
@@ -434,11 +503,11 @@ static void tell_links(void *arg)
             break;
         fd_cnt++;
     }
-    int err = channel_send(s->channel, &links, sizeof(links), fds, fd_cnt);
+    int err = channel_send(s->channel, &m, sizeof(m), fds, fd_cnt);
     if (err)
         log_error("cannot tell the worker of uplinks: %s", strerror(-err));
     else
-        s->told = links;
+        s->told = m.links;
     while (fd_cnt > 0)
         close(fds[--fd_cnt]);
 }
@@ -497,7 +566,7 @@ static void follow_netns(struct supervisor *s)
 static int next_timeout(const struct supervisor *s)
 {
     const int64_t times[] = {s->give_up_ms, s->start_at_ms, s->watch_at_ms, s->news_at_ms,
-                             s->follow_at_ms};
+                             s->follow_at_ms, s->drain_end_ms};
     int64_t first = 0;
 
     for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
@@ -519,6 +588,10 @@ static void on_time(struct supervisor *s)
     }
     if (s->start_at_ms && now >= s->start_at_ms)
         next_worker(s);
+    if (s->drain_end_ms && now >= s->drain_end_ms) {
+        log_info("not all connections have ended in time");
+        s->end = true;
+    }
     if (s->watch_at_ms && now >= s->watch_at_ms)
         watch_worker(s);
     if (s->news_at_ms && now >= s->news_at_ms)
@@ -646,6 +719,7 @@ static void stop(struct supervisor *s)
         close(s->waiters[i]);
     }
     sockdiag_done(&s->older);
+    sockdiag_done(&s->carried);
     if (s->beat_fd >= 0)
         close(s->beat_fd);
     if (s->signal_fd >= 0)

@@ -16,6 +16,7 @@
 #include "ctl/daemon.h"
 #include "ctl/fds.h"
 #include "ctl/netns.h"
+#include "ctl/ns1_drain.h"
 #include "ctl/sources.h"
 
 struct up {
@@ -52,6 +53,13 @@ static void read_option(void *arg, int id)
         break;
     case OPT_FOLLOW_NETNS:
         u->follow = true;
+        break;
+    case OPT_DRAIN:
+        u->opts.drain_s =
+            (unsigned)cli_number(u->verb, "number of seconds", optarg, 0, NS1_DRAIN_MAX_S);
+        break;
+    case OPT_DRAIN_NEW:
+        u->opts.drain_new = cli_drain(u->verb, optarg);
         break;
     case OPT_FOREGROUND:
         u->foreground = true;

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "ctl/channel.h"
 #include "ctl/ctlserver.h"
@@ -25,6 +26,9 @@
 /* Secrets for the next connection to a peer; about 150 bytes of locked memory each. */
 #define RESUME_MAX_CNT 1024
 
+#define DRAIN_LOOK_S  0.1
+#define DRAIN_TELL_MS 1000
+
 struct worker {
     const struct worker_args *args;
     struct ev_loop *loop;
@@ -33,7 +37,11 @@ struct worker {
     struct ctlserver *server;
     struct ns1 ns1;
     struct ns1_watch watch;
+    struct ns1_drain drain;
     struct worker_links links;
+    ev_timer drain_look;
+    int64_t drain_until_ms, drain_told_ms;
+    size_t drain_left; /* as last told */
     ev_io channel;
     ev_signal term;
     ev_timer beat;
@@ -108,16 +116,66 @@ static void on_links(struct worker *w, const struct worker_links *new, const int
     w->links = *new;
 }
 
+/* --- Draining --------------------------------------------------------------- */
+
+static void look_at_drain(struct ev_loop *loop, ev_timer *t, int events)
+{
+    struct worker *w = t->data;
+    struct worker_message m = {.event = WORKER_DRAINED};
+    size_t left = tunnel_flow_cnt(w->tunnel);
+    int64_t until = w->drain_until_ms - clock_ms();
+
+    if (left != w->drain_left || clock_ms() - w->drain_told_ms >= DRAIN_TELL_MS) {
+        ns1_drain_tell(&w->drain, left, until > 0 ? (unsigned)(until / 1000) : 0);
+        w->drain_left = left;
+        w->drain_told_ms = clock_ms();
+    }
+    if (left > 0)
+        return;
+    ev_timer_stop(loop, t);
+    tell(w->args, &m, -1);
+}
+
+static void start_drain(struct worker *w, const struct supervisor_message *from)
+{
+    struct worker_message m = {.event = WORKER_DRAINING};
+
+    tunnel_drain(w->tunnel, from->drain);
+    w->drain_until_ms = from->drain_until_ms;
+    w->drain_told_ms = 0;
+    tell(w->args, &m, -1);
+    if (!ev_is_active(&w->drain_look)) {
+        ev_timer_init(&w->drain_look, look_at_drain, 0, DRAIN_LOOK_S);
+        w->drain_look.data = w;
+        ev_timer_start(w->loop, &w->drain_look);
+    }
+}
+
+/* --- The supervisor --------------------------------------------------------- */
+
+static void on_message(struct worker *w, const struct supervisor_message *m, const int *fds,
+                       size_t fd_cnt)
+{
+    switch (m->event) {
+    case SUPERVISOR_LINKS:
+        on_links(w, &m->links, fds, fd_cnt);
+        break;
+    case SUPERVISOR_DRAIN:
+        start_drain(w, m);
+        break;
+    }
+}
+
 static void on_channel(struct ev_loop *loop, ev_io *w, int events)
 {
     struct worker *worker = w->data;
     int fds[CHANNEL_FD_MAX_CNT];
-    struct worker_links links;
+    struct supervisor_message m;
     size_t fd_cnt;
 
-    ssize_t n = channel_receive(w->fd, &links, sizeof(links), fds, &fd_cnt);
-    if (n == (ssize_t)sizeof(links))
-        on_links(worker, &links, fds, fd_cnt);
+    ssize_t n = channel_receive(w->fd, &m, sizeof(m), fds, &fd_cnt);
+    if (n == (ssize_t)sizeof(m))
+        on_message(worker, &m, fds, fd_cnt);
     else if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
         ev_break(loop, EVBREAK_ALL);
 }
@@ -163,6 +221,14 @@ static void on_down(void *arg, int client_fd)
 {
     const struct worker *w = arg;
     struct worker_message m = {.event = WORKER_DOWN};
+
+    tell(w->args, &m, client_fd);
+}
+
+static void on_drain(void *arg, int client_fd, unsigned timeout_s, enum tunnel_drain new)
+{
+    const struct worker *w = arg;
+    struct worker_message m = {.event = WORKER_DRAIN, .drain_s = timeout_s, .drain = new};
 
     tell(w->args, &m, client_fd);
 }
@@ -250,7 +316,9 @@ static void start_server(struct worker *w)
         .started_s = a->started_s,
         .netns_inode = a->netns_inode,
         .watch = &w->watch,
+        .drain = &w->drain,
         .on_down = on_down,
+        .on_drain = on_drain,
         .arg = w,
     };
     w->server = ctlserver_new(w->loop, a->doors, ns1_call, &w->ns1);

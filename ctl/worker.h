@@ -22,6 +22,9 @@ enum worker_event {
     WORKER_READY,  /* packets flow */
     WORKER_FAILED, /* err and text say why; it ends */
     WORKER_DOWN,   /* a client asks to detach; its descriptor comes along (SCM_RIGHTS) */
+    WORKER_DRAIN,  /* likewise, but as drain_s and drain say */
+    WORKER_DRAINING, /* no new connection is carried from now on */
+    WORKER_DRAINED,  /* none is left */
 };
 
 #define WORKER_TEXT_LEN 200
@@ -30,13 +33,27 @@ enum worker_event {
 struct worker_message {
     enum worker_event event;
     int err; /* -errno */
+    unsigned drain_s;
+    enum tunnel_drain drain;
     char text[WORKER_TEXT_LEN];
 };
 
-/* What the supervisor tells the worker: which uplinks there are now. For each that was
- * not among those of the last time a packet socket comes along, in that order. */
 struct worker_links {
     struct links uplinks, native;
+};
+
+/* What the supervisor tells the worker. That it is to end, by closing the channel. */
+enum supervisor_event {
+    SUPERVISOR_LINKS, /* which uplinks there are now. For each that was not among those of the last
+                         time a packet socket comes along, in that order */
+    SUPERVISOR_DRAIN, /* carry no new connection, and tell when the last has ended */
+};
+
+struct supervisor_message {
+    enum supervisor_event event;
+    struct worker_links links;
+    enum tunnel_drain drain;
+    int64_t drain_until_ms; /* CLOCK_MONOTONIC; for show */
 };
 
 struct worker_args {

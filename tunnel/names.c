@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Names of states, reasons and ends, made from the lists that declare them.
  */
+#include <errno.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "base/dashed.h"
 #include "tunnel/tunnel.h"
@@ -41,4 +43,14 @@ const char *tunnel_state_name(enum tunnel_state state)
         return "closing";
     }
     return "unknown";
+}
+
+int tunnel_drain_parse(const char *text, enum tunnel_drain *ret)
+{
+    bool clear = strcmp(text, "clear") == 0;
+
+    if (!clear && strcmp(text, "refuse") != 0)
+        return -EINVAL;
+    *ret = clear ? TUNNEL_DRAIN_CLEAR : TUNNEL_DRAIN_REFUSE;
+    return 0;
 }

@@ -16,6 +16,7 @@ struct older {
     uint64_t bytes[SIDE_CNT]; /* payload that came from that side */
     uint64_t end_ms;          /* both sides have sent a FIN: forgotten then; 0 before */
     bool fin[SIDE_CNT];
+    bool is_new; /* not older at all, but opened while the tunnel drains */
 };
 
 #define OLDER_BUCKET_CNT 1024

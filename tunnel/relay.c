@@ -597,6 +597,7 @@ void relay_describe(const struct flow *f, struct tunnel_session *ret)
         .reason = f->reason,
         .tx_bytes = f->bytes_in[SIDE_INNER],
         .rx_bytes = f->bytes_in[SIDE_OUTER],
+        .tx_pending = f->legs[SIDE_INNER].rx_len + f->legs[SIDE_OUTER].tx_len,
         .started_s = f->started_s,
         .rule = f->rule,
         .authenticated = f->authenticated,

@@ -38,6 +38,7 @@ struct tunnel {
     struct tunnel_config cfg;
     struct relay relay;
     struct older_table older;
+    enum tunnel_drain drain;
     struct uplinks *uplinks;
     ev_io tun_io;
     ev_timer tick, sweep;
@@ -168,6 +169,33 @@ static struct buf *own_packet(struct tunnel *t, const struct vnet_packet *vp, st
     return b;
 }
 
+/* Its packets pass untouched; so it goes on when the tunnel is gone. */
+static bool pass_new(struct tunnel *t, enum side side, const struct tuple *tuple,
+                     const struct vnet_packet *vp, const struct packet *packet)
+{
+    if (tunnel_pass(t, tuple) < 0)
+        return false;
+    struct older *o = older_find(&t->older, tuple);
+    o->is_new = true;
+    forward_older(t, o, side, vp, packet);
+    return true;
+}
+
+static void open_while_draining(struct tunnel *t, enum side side, const struct tuple *tuple,
+                                const struct vnet_packet *vp, const struct packet *packet)
+{
+    bool inbound = side == SIDE_OUTER;
+    unsigned rule = policy_find(t->relay.policy, tuple, inbound);
+    struct policy_verdict v =
+        policy_verdict(t->relay.policy, rule, inbound ? SESSION_ROLE_B : SESSION_ROLE_A);
+
+    if (t->drain == TUNNEL_DRAIN_CLEAR && v.policy != TUNNEL_POLICY_REQUIRE &&
+        pass_new(t, side, tuple, vp, packet))
+        return;
+    counters(t)->flows_refused++;
+    stack_reset(side, packet);
+}
+
 static void open_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
                       const struct vnet_packet *vp, struct packet *packet)
 {
@@ -214,6 +242,10 @@ static void no_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
         return;
     if (timewait_input(side, tuple, packet))
         return;
+    if (opens && t->drain != TUNNEL_DRAIN_NONE) {
+        open_while_draining(t, side, tuple, vp, packet);
+        return;
+    }
     if (opens) {
         open_flow(t, side, tuple, vp, packet);
         return;
@@ -686,6 +718,16 @@ int tunnel_pass(struct tunnel *t, const struct tuple *tuple)
     return older_add(&t->older, tuple);
 }
 
+void tunnel_drain(struct tunnel *t, enum tunnel_drain drain)
+{
+    t->drain = drain;
+}
+
+size_t tunnel_flow_cnt(const struct tunnel *t)
+{
+    return t->relay.flows.cnt;
+}
+
 void tunnel_flush(struct tunnel *t)
 {
     if (t->relay.cache)
@@ -729,7 +771,7 @@ static void describe_older(const struct older *o, struct tunnel_session *ret)
     *ret = (struct tunnel_session){
         .tuple = o->tuple,
         .state = o->end_ms ? TUNNEL_STATE_CLOSING : TUNNEL_STATE_CLEAR,
-        .reason = TUNNEL_REASON_OLDER,
+        .reason = o->is_new ? TUNNEL_REASON_DRAINING : TUNNEL_REASON_OLDER,
         .tx_bytes = o->bytes[SIDE_INNER],
         .rx_bytes = o->bytes[SIDE_OUTER],
     };

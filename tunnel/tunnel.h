@@ -76,6 +76,21 @@ int tunnel_add_uplink(struct tunnel *t, int ifindex, int fd);
 /* No more packets by it. Connections go on if another leads to the peer. */
 void tunnel_del_uplink(struct tunnel *t, int ifindex);
 
+/* What becomes of new connections while those that there are come to their ends. */
+enum tunnel_drain {
+    TUNNEL_DRAIN_NONE,   /* nothing new: it is not the end */
+    TUNNEL_DRAIN_CLEAR,  /* they are the kernel's, in clear, and outlive the tunnel; but where the
+                            policy requires encryption they are refused */
+    TUNNEL_DRAIN_REFUSE, /* they are reset */
+};
+
+/* Return: 0 and *ret for "clear" and "refuse"; -EINVAL. */
+int tunnel_drain_parse(const char *text, enum tunnel_drain *ret);
+void tunnel_drain(struct tunnel *t, enum tunnel_drain drain);
+
+/* Return: connections that tunnel_free() would reset. */
+size_t tunnel_flow_cnt(const struct tunnel *t);
+
 /* Resets every connection at both ends, sends what that takes, frees everything. */
 void tunnel_free(struct tunnel *t);
 
@@ -106,6 +121,7 @@ void tunnel_list_fallback(const struct tunnel *t, tunnel_fallback_fn fn, void *a
     X(RULE_OFF)        /* a rule of the policy says off */                                         \
     X(SOCKET_OFF)      /* the application says off, for this socket */                             \
     X(OLDER)           /* existed before tcpcrypt-ns was attached */                               \
+    X(DRAINING)        /* opened while tcpcrypt-ns is about to detach */                               \
     X(REQUIRE_REFUSED) /* encryption is required and was not negotiated; refused */                \
     X(ENO_DROPPED)     /* SYNs with ENO got no answer, the one without it did */                   \
     X(FALLBACK_CACHE)  /* that happened with this peer a short while ago */
@@ -160,6 +176,8 @@ struct tunnel_session {
     struct session_info info;        /* role, tep, aead and id are valid when state is ENCRYPTED */
     uint64_t tx_bytes;               /* application bytes from the container to the peer */
     uint64_t rx_bytes;               /* application bytes from the peer to the container */
+    uint64_t tx_pending; /* bytes of the container that the peer has not acknowledged, with the
+                            overhead of frames */
     double started_s;                /* seconds since the epoch */
     double ended_s;                  /* likewise; 0 while it lives */
     unsigned rule;                   /* of the policy that it was opened under; 0: its default */
