@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <string.h>
 
 #include "ctl/settings.h"
 
@@ -24,6 +25,10 @@ bool attach_read_option(const struct cli_verb *verb, int id, struct daemon_optio
 
     if (id == OPT_CTL) {
         opts->ctl = cli_place(verb, optarg);
+        return true;
+    }
+    if (id == OPT_KEYLOG) {
+        opts->keylog_path = optarg;
         return true;
     }
     if (id == OPT_LOG) {

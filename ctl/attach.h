@@ -94,6 +94,11 @@
          "That is, after one with TCP-ENO was lost and one without it was answered. 1 to 86400"},  \
         {OPT_CTL, "ctl", CTL_PLACE, "open the ctl socket at one more place, for reading",          \
          CTL_PLACE_MORE ". Changing takes CAP_NET_ADMIN, and is not possible by a port"},          \
+        {OPT_KEYLOG, "keylog", "FILE",                                                             \
+         "write the keys of all connections to FILE, for a dissector:\n"                           \
+         "whoever reads it can read them",                                                         \
+         "Off by default. The file is made with mode 0600; one that is a symbolic link, belongs "  \
+         "to somebody else, or may be read by others is refused"},                                 \
     {                                                                                              \
         OPT_LOG, "log", "FILE", "append the daemon's log to FILE",                                 \
             "Without it, and without --foreground, the log is discarded"                           \

@@ -50,6 +50,7 @@ enum cli_option_id {
     OPT_FLUSH,
     OPT_FOLLOW_NETNS,
     OPT_KEEPALIVE,
+    OPT_KEYLOG,
     OPT_LIB_DIR,
     OPT_LISTEN,
     OPT_LOG,

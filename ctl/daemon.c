@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "ctl/fds.h"
+#include "ctl/keylog_file.h"
 #include "ctl/supervisor.h"
 
 /* How the supervisor says that it is ready (err is 0), or why it is not. */
@@ -106,9 +107,18 @@ static void follow_caller(const struct daemon_options *opts, pid_t caller)
         _exit(0);
 }
 
+/* In the folder of the caller, and with its rights. */
+static int open_keylog(struct daemon_options *opts, char err[DAEMON_ERROR_LEN])
+{
+    if (!opts->keylog_path)
+        return 0;
+    opts->keylog_fd = keylog_file_open(opts->keylog_path, err, DAEMON_ERROR_LEN);
+    return opts->keylog_fd < 0 ? opts->keylog_fd : 0;
+}
+
 static void run_child(const struct daemon_options *opts, pid_t caller, int report_fd)
 {
-    int keep[] = {report_fd, opts->netns_fd};
+    struct daemon_options own = *opts;
     struct report r = {.err = 0};
 
     reset_signals();
@@ -118,12 +128,15 @@ static void run_child(const struct daemon_options *opts, pid_t caller, int repor
     if (r.err)
         snprintf(r.text, sizeof(r.text), "cannot open %s: %s",
                  opts->log_path ? opts->log_path : "/dev/null", strerror(-r.err));
+    if (!r.err)
+        r.err = open_keylog(&own, r.text);
+    int keep[] = {report_fd, opts->netns_fd, own.keylog_fd};
     fds_close_others(keep, sizeof(keep) / sizeof(keep[0]));
     follow_caller(opts, caller);
     if (chdir("/") < 0)
         r.err = r.err ? r.err : -errno;
     if (!r.err)
-        r.err = supervisor_run(opts, on_ready, &report_fd, r.text);
+        r.err = supervisor_run(&own, on_ready, &report_fd, r.text);
     if (r.err && report_fd >= 0)
         send_report(report_fd, &r);
     _exit(r.err ? 1 : 0);
@@ -178,6 +191,8 @@ int daemon_start(const struct daemon_options *opts, struct daemon *ret, char err
         snprintf(err, DAEMON_ERROR_LEN, "cannot fork: %s", strerror(-result));
     else
         result = await_report(pid, pipe_fds[0], ret, err);
+    if (result == 0 && opts->keylog_path)
+        log_warn(DAEMON_KEYLOG_WARNING, opts->keylog_path);
     close(pipe_fds[0]);
     return result;
 }
@@ -233,5 +248,8 @@ static bool on_ready_here(void *arg)
 
 int daemon_run(const struct daemon_options *opts, int ready_fd, char err[DAEMON_ERROR_LEN])
 {
-    return supervisor_run(opts, on_ready_here, &ready_fd, err);
+    struct daemon_options own = *opts;
+    int failed = open_keylog(&own, err);
+
+    return failed ? failed : supervisor_run(&own, on_ready_here, &ready_fd, err);
 }

@@ -39,6 +39,8 @@ struct daemon_options {
     enum tunnel_drain drain_new; /* likewise */
     enum log_level log_level; /* of supervisor and worker */
     const char *log_path;     /* borrowed; appended to; NULL: /dev/null, or see keep_stderr */
+    const char *keylog_path;  /* borrowed; see keylog_file_open(); NULL: no key log */
+    int keylog_fd;            /* daemon.c's: that file; 0: none */
     bool keep_stderr;         /* log to the caller's standard error when log_path is NULL */
     struct sdnotify *notify;  /* borrowed; the service manager; NULL: none */
     bool end_with_caller;     /* the supervisor gets SIGTERM, and takes everything away, when the
@@ -52,6 +54,9 @@ void daemon_options_init(struct daemon_options *opts);
 
 /* Return: the policy in opts, which is borrowed. */
 struct policy_config daemon_policy(const struct daemon_options *opts);
+
+/* Nobody should overlook or forget it; the file. */
+#define DAEMON_KEYLOG_WARNING "WARNING: the keys of all connections are written to %s"
 
 #define DAEMON_ERROR_LEN 400
 

@@ -122,8 +122,9 @@ static void become_worker(struct supervisor *s, int channel)
     };
 
     args.tun_fd = netcfg_forget(s->cfg);
-    int keep[] = {channel,          args.tun_fd,          args.beat_fd,
-                  s->doors.path_fd, s->doors.abstract_fd, s->doors.extra_fd};
+    int keep[] = {channel,           args.tun_fd,          args.beat_fd,
+                  s->doors.path_fd,  s->doors.abstract_fd, s->doors.extra_fd,
+                  s->opts->keylog_fd};
     fds_close_others(keep, sizeof(keep) / sizeof(keep[0]));
     worker_run(&args);
 }
@@ -314,6 +315,8 @@ static void on_ready(struct supervisor *s)
         fail(s, -ECANCELED, "nobody waits for the daemon any more");
         s->end = true;
     }
+    if (s->give_up_ms && s->opts->keylog_fd > 0)
+        log_warn(DAEMON_KEYLOG_WARNING, s->opts->keylog_path);
     if (s->give_up_ms)
         log_info("attached; %zu uplinks, the first is %s, policy %s, %zu older connections",
                  s->told.uplinks.cnt, s->told.uplinks.entries[0].name,

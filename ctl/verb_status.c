@@ -34,6 +34,15 @@ static void print_members(const char *prefix, json_t *object)
     }
 }
 
+/* Nobody should forget that it is on. */
+static void warn_of_keylog(const json_t *reply)
+{
+    char path[256];
+
+    if (*query_text(reply, "keylog", path, sizeof(path)))
+        printf(DAEMON_KEYLOG_WARNING "\n", path);
+}
+
 int status_main(int argc, char **argv)
 {
     struct query q;
@@ -46,6 +55,7 @@ int status_main(int argc, char **argv)
         putchar('\n');
     } else {
         print_members("", reply);
+        warn_of_keylog(reply);
     }
     json_decref(reply);
     query_done(&q);

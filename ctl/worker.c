@@ -286,6 +286,7 @@ static void start_tunnel(struct worker *w)
         .bypass_cnt = a->opts->bypass.cnt,
         .on_event = ns1_watch_session,
         .event_arg = &w->watch,
+        .keylog_fd = a->opts->keylog_fd,
     };
 
     err = tunnel_new(&cfg, &w->tunnel);

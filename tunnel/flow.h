@@ -54,6 +54,7 @@ struct flow {
     uint32_t probed_generation; /* the peer's key set when it was asked to rekey */
     uint64_t touched_ms;        /* CONNECTING: last SYN of the opener */
     double started_s;           /* wall clock */
+    int keylog_fd;               /* see struct tunnel_config */
     int64_t opened_us;          /* clock_us() then */
 };
 

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "tcpcrypt/resume.h"
+#include "tunnel/keylog.h"
 #include "tunnel/pump.h"
 
 /* Linux sends its last but one SYN 63 s before it gives up. */
@@ -246,6 +247,13 @@ static enum tunnel_reason reason_of_off(const struct flow *f, const struct polic
     return v->rule ? TUNNEL_REASON_RULE_OFF : TUNNEL_REASON_OFF;
 }
 
+static void on_key(const struct session_key *key, void *arg)
+{
+    const struct flow *f = arg;
+
+    keylog_write(f->keylog_fd, &f->tuple, key);
+}
+
 /* With or without tcpcrypt? Return: false when out of memory. */
 static bool choose_session(struct relay *r, struct flow *f, uint64_t now_ms)
 {
@@ -262,9 +270,13 @@ static bool choose_session(struct relay *r, struct flow *f, uint64_t now_ms)
         return true;
     }
     f->session = session_new(v.session);
-    if (f->session)
-        session_set_counters(f->session, &r->metrics.session);
-    return f->session != NULL;
+    if (!f->session)
+        return false;
+    session_set_counters(f->session, &r->metrics.session);
+    f->keylog_fd = r->keylog_fd;
+    if (f->keylog_fd > 0)
+        session_set_key_log(f->session, on_key, f);
+    return true;
 }
 
 static void open_outbound(struct relay *r, struct flow *f)

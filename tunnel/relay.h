@@ -32,6 +32,7 @@ struct relay {
     void *event_arg;
     struct tunnel_counters counters;
     struct tunnel_metrics metrics;
+    int keylog_fd; /* see struct tunnel_config */
     struct history history;
 };
 

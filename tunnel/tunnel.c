@@ -604,6 +604,7 @@ static int configure_relay(struct tunnel *t)
     t->relay.event_arg = t->cfg.event_arg;
     t->relay.wish = cfg->wish;
     t->relay.wish_arg = cfg->wish_arg;
+    t->relay.keylog_fd = cfg->keylog_fd;
     t->relay.fallback_ms = (cfg->fallback_s ? cfg->fallback_s : FALLBACK_DEFAULT_S) * 1000ull;
     /* Without memory for it connections are merely not resumed. */
     t->relay.cache = cfg->resume_max_cnt ? resume_cache_new(cfg->resume_max_cnt) : NULL;

@@ -61,6 +61,7 @@ struct tunnel_config {
     size_t resume_max_cnt; /* peers whose next connection may resume; 0: none */
     unsigned fallback_s;   /* how long a peer gets no ENO option after one SYN with it was
                               lost; 0: 600 */
+    int keylog_fd;         /* borrowed; every traffic key is written there, see keylog.h; 0: none */
 };
 
 /* Starts to move packets; without an uplink they go nowhere. Return: 0 and *ret; -errno. */

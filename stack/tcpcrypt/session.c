@@ -49,6 +49,8 @@ struct session {
     uint64_t chain; /* cache entry that this session used or made; 0: none */
     bool no_cache;
     struct session_counters *counters; /* borrowed; NULL: not counted */
+    session_key_fn key_log;            /* NULL: none */
+    void *key_log_arg;
     struct resume_peer peer;
 };
 
@@ -174,6 +176,12 @@ void session_set_counters(struct session *s, struct session_counters *counters)
     s->counters = counters;
 }
 
+void session_set_key_log(struct session *s, session_key_fn fn, void *arg)
+{
+    s->key_log = fn;
+    s->key_log_arg = arg;
+}
+
 enum tcns_err session_set_resume_nonce_len(struct session *s, size_t len)
 {
     if (len > RESUME_NONCE_MAX_LEN)
@@ -218,6 +226,27 @@ static enum tcns_err init_frames(struct session *s, const struct opening *o)
     return e;
 }
 
+static void log_key(const struct session *s, const struct frame_keys *k, bool seals,
+                    uint32_t generation)
+{
+    uint8_t bytes[KEYS_TRAFFIC_MAX_LEN];
+    struct session_key key = {
+        .seals = seals,
+        .generation = generation,
+        .aead = s->aead,
+        .key_len = (uint8_t)aead_key_len(s->aead),
+        .id = s->id,
+        .key = bytes,
+        .nonce = bytes + aead_key_len(s->aead),
+    };
+
+    if (!s->key_log)
+        return;
+    keys_traffic(k->mk, k->sender, bytes, key.key_len + AEAD_NONCE_LEN);
+    s->key_log(&key, s->key_log_arg);
+    sodium_memzero(bytes, sizeof(bytes));
+}
+
 static enum tcns_err open_session(struct session *s, const struct opening *o)
 {
     const struct negotiation *n = &s->handshake.result;
@@ -229,6 +258,8 @@ static enum tcns_err open_session(struct session *s, const struct opening *o)
     s->aead = o->aead;
     s->has_id = true;
     s->state = STATE_OPEN;
+    log_key(s, &s->tx.keys, true, 0);
+    log_key(s, &s->rx.keys, false, 0);
     return TCNS_OK;
 }
 
@@ -423,6 +454,8 @@ static enum tcns_err seal(struct session *s, struct frame_head head, const struc
         return e;
     count_frame(s, head.control & FRAME_CONTROL_REKEY, (*ret)->len);
     s->rekey = rekey;
+    if (head.control & FRAME_CONTROL_REKEY)
+        log_key(s, &s->tx.keys, true, rekey.sealed);
     s->fin_sent = head.flags & FRAME_FLAG_FIN;
     return TCNS_OK;
 }
@@ -517,6 +550,8 @@ static enum tcns_err on_frame(struct session *s, const uint8_t *in, size_t in_le
     if (e != TCNS_OK)
         return e;
     rekey_on_frame(&s->rekey, head.control & FRAME_CONTROL_REKEY);
+    if (head.control & FRAME_CONTROL_REKEY)
+        log_key(s, &s->rx.keys, false, s->rekey.remote);
     if (s->counters) {
         s->counters->frames_opened++;
         s->counters->rekeys_received += (head.control & FRAME_CONTROL_REKEY) != 0;

@@ -137,6 +137,24 @@ void session_set_peer(struct session *s, const void *name, size_t len, size_t ho
 void session_set_no_resume(struct session *s, bool no_resume); /* fresh key exchange always */
 void session_set_no_cache(struct session *s, bool no_cache);   /* no secret is kept after it */
 
+#define SESSION_KEY_MAX_LEN   32 /* RFC 8548 6 table 3 */
+#define SESSION_KEY_NONCE_LEN 12
+
+/* A traffic key, for a key log. Borrowed until the call returns. */
+struct session_key {
+    bool seals;          /* ours, to the peer; else the peer's */
+    uint32_t generation; /* RFC 8548 3.8 */
+    uint16_t aead;
+    uint8_t key_len;
+    const uint8_t *id;    /* of the session */
+    const uint8_t *key;   /* RFC 8548 3.3, k_ab or k_ba */
+    const uint8_t *nonce; /* frame offsets are XORed with it, RFC 8548 3.6 */
+};
+
+/* fn is told every key of the session as soon as there is one; it must not call back. */
+typedef void (*session_key_fn)(const struct session_key *key, void *arg);
+void session_set_key_log(struct session *s, session_key_fn fn, void *arg);
+
 /* What sessions have done, for observers. */
 struct session_counters {
     uint64_t frames_sealed, frames_opened;
