@@ -5,6 +5,7 @@
 #include "ctl/attach.h"
 #include "ctl/cli.h"
 #include "ctl/exec.h"
+#include "ctl/session_filter.h"
 #include "ctl/verbs.h"
 
 #define NETNS_MORE                                                                                 \
@@ -94,6 +95,14 @@ static const struct cli_option sessions_options[] = {
     {OPT_ENDED, "ended", NULL, "list the last 256 connections that have ended, oldest first",
      "Since the worker started; each with the time, how it ended (see ENDS), and the error if "
      "there was one"},
+    {OPT_ALL, "all", NULL, "also connections that the kernel keeps for itself, as bypassed",
+     "Those of loopback, of bypassed ports, of other interfaces, and link-local ones. It takes the "
+     "right to enter the namespace"},
+    SESSION_FILTER_OPTIONS,
+    {OPT_WATCH, "watch", NULL, "list again and again; on a terminal q ends it",
+     "On a terminal the list stays in its place, and as many lines are shown as fit. Elsewhere "
+     "one list follows the other"},
+    {OPT_INTERVAL, "interval", "SECONDS", "with --watch: how often (default: 2)"},
     {OPT_END},
 };
 

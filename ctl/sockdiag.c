@@ -14,6 +14,7 @@
 #include <netlink/msg.h>
 
 #include "ctl/netlink.h"
+#include "ctl/sockdiag_bytes.h"
 
 #define DUMP_TRIES       5
 #define NEW_SYN_RECEIVED 12 /* TCP_NEW_SYN_RECV, which only the kernel's header has */
@@ -24,6 +25,7 @@
 struct loading {
     sockdiag_filter_fn filter;
     const void *arg;
+    bool wants_bytes;
     struct sockdiag_list *list;
 };
 
@@ -59,6 +61,7 @@ static int on_socket(struct nlmsghdr *nlh, void *arg)
         .family = d->idiag_family,
         .state = d->idiag_state,
         .id = d->id,
+        .inode = d->idiag_inode,
         .tuple =
             {
                 .local = read_addr(d->idiag_family, d->id.idiag_src),
@@ -67,6 +70,9 @@ static int on_socket(struct nlmsghdr *nlh, void *arg)
                 .peer_port = ntohs(d->id.idiag_dport),
             },
     };
+    const struct nlattr *info = nlmsg_find_attr(nlh, sizeof(*d), INET_DIAG_INFO);
+    if (l->wants_bytes && info)
+        sockdiag_bytes(nla_data(info), (size_t)nla_len(info), &s.tx_bytes, &s.rx_bytes);
     return l->filter(&s.tuple, l->arg) ? append(l->list, &s) : 0;
 }
 
@@ -88,6 +94,7 @@ static int load_family(struct nl_sock *diag, uint8_t family, struct loading *l)
         .sdiag_family = family,
         .sdiag_protocol = IPPROTO_TCP,
         .idiag_states = STATES,
+        .idiag_ext = l->wants_bytes ? 1 << (INET_DIAG_INFO - 1) : 0,
     };
     size_t start = l->list->cnt;
     int err = -EINTR;
@@ -99,15 +106,14 @@ static int load_family(struct nl_sock *diag, uint8_t family, struct loading *l)
     return err;
 }
 
-int sockdiag_load(struct nl_sock *diag, sockdiag_filter_fn filter, const void *arg,
-                  struct sockdiag_list *ret)
+static int load(struct nl_sock *diag, struct loading *l, struct sockdiag_list *ret)
 {
     struct sockdiag_list list = {.cnt = 0};
-    struct loading l = {.filter = filter, .arg = arg, .list = &list};
 
-    int err = load_family(diag, AF_INET, &l);
+    l->list = &list;
+    int err = load_family(diag, AF_INET, l);
     if (!err) {
-        int err6 = load_family(diag, AF_INET6, &l);
+        int err6 = load_family(diag, AF_INET6, l);
         err = err6 == -ENOENT ? 0 : err6; /* a kernel without IPv6 */
     }
     if (err) {
@@ -116,6 +122,22 @@ int sockdiag_load(struct nl_sock *diag, sockdiag_filter_fn filter, const void *a
     }
     *ret = list;
     return 0;
+}
+
+int sockdiag_load(struct nl_sock *diag, sockdiag_filter_fn filter, const void *arg,
+                  struct sockdiag_list *ret)
+{
+    struct loading l = {.filter = filter, .arg = arg};
+
+    return load(diag, &l, ret);
+}
+
+int sockdiag_load_bytes(struct nl_sock *diag, sockdiag_filter_fn filter, const void *arg,
+                        struct sockdiag_list *ret)
+{
+    struct loading l = {.filter = filter, .arg = arg, .wants_bytes = true};
+
+    return load(diag, &l, ret);
 }
 
 void sockdiag_done(struct sockdiag_list *l)

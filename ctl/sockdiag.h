@@ -17,6 +17,9 @@ struct sockdiag_socket {
     uint8_t family;             /* of the socket: AF_INET6 may talk to an IPv4 address */
     uint8_t state;              /* TCP_ESTABLISHED and the like */
     struct inet_diag_sockid id; /* names this very socket to the kernel */
+    uint32_t inode;             /* as in /proc/PID/fd; 0: no process has it */
+    uint64_t tx_bytes;          /* of the program; sockdiag_load_bytes() only */
+    uint64_t rx_bytes;          /* likewise */
 };
 
 struct sockdiag_list {
@@ -32,6 +35,9 @@ typedef bool (*sockdiag_filter_fn)(const struct tuple *tuple, const void *arg);
  * Return: 0 and a list, freed by sockdiag_done(); -errno. */
 int sockdiag_load(struct nl_sock *diag, sockdiag_filter_fn filter, const void *arg,
                   struct sockdiag_list *ret);
+/* The same, with what each has sent and received. */
+int sockdiag_load_bytes(struct nl_sock *diag, sockdiag_filter_fn filter, const void *arg,
+                        struct sockdiag_list *ret);
 void sockdiag_done(struct sockdiag_list *l);
 
 /* Order by the kernel's names of the sockets, for sockdiag_has(). */

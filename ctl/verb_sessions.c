@@ -1,264 +1,244 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * The verb sessions: list the connections of a namespace.
+ * The verb sessions: list the connections of a namespace, once or again and again.
  */
 #include "ctl/verbs.h"
 
-#include <netinet/in.h>
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <time.h>
+#include <unistd.h>
 
-#include "ctl/ns1.h"
+#include "ctl/connections.h"
 #include "ctl/query.h"
+#include "ctl/sessions_table.h"
+#include "ctl/term.h"
 
-#define CELL_LEN 72 /* the longest is a session id */
+#define INTERVAL_DEFAULT_S 2
+#define INTERVAL_MAX_S     86400
+#define WATCH_FRAME_CNT    4 /* lines that are no rows: heading, empty, titles, "more" */
 
-enum listing { LIVE = 1, ENDED = 2, BOTH = LIVE | ENDED };
-
-/* title, key of the reply (NULL: made of several), the listings that have it */
-#define COLUMN_LIST(X)                                                                             \
-    X(LOCAL, "LOCAL", NULL, BOTH)                                                                  \
-    X(PEER, "PEER", NULL, BOTH)                                                                    \
-    X(DIR, "DIR", "dir", BOTH)                                                                     \
-    X(STATE, "STATE", "state", LIVE)                                                               \
-    X(TIME, "ENDED", NULL, ENDED)                                                                  \
-    X(END, "END", "end", ENDED)                                                                    \
-    X(ERROR, "ERROR", "error", ENDED)                                                              \
-    X(ROLE, "ROLE", "role", BOTH)                                                                  \
-    X(TEP, "TEP", "tep", BOTH)                                                                     \
-    X(AEAD, "AEAD", "aead", BOTH)                                                                  \
-    X(TX, "TX", NULL, BOTH)                                                                        \
-    X(RX, "RX", NULL, BOTH)                                                                        \
-    X(REASON, "REASON", "reason", BOTH)                                                            \
-    X(ID, "SESSION ID", "session_id", BOTH)
-
-enum column {
-#define X(name, title, key, in) COLUMN_##name,
-    COLUMN_LIST(X)
-#undef X
-        COLUMN_CNT
+struct sessions {
+    struct query query;
+    struct session_filter filter;
+    struct connections connections;
+    bool watch;
+    int interval_s; /* 0: not given */
 };
 
-static const char *const titles[] = {
-#define X(name, title, key, in) title,
-    COLUMN_LIST(X)
-#undef X
-};
+/* --- Once ------------------------------------------------------------------- */
 
-static const char *const keys[] = {
-#define X(name, title, key, in) key,
-    COLUMN_LIST(X)
-#undef X
-};
-
-static const unsigned char listings[] = {
-#define X(name, title, key, in) in,
-    COLUMN_LIST(X)
-#undef X
-};
-
-/* Rows wait as one string each, cells ended by zero bytes: columns are as wide
- * as their widest cell, which is known only at the end. */
-struct table {
-    enum listing listing;
-    char **rows;
-    size_t cnt, cap;
-    int widths[COLUMN_CNT];
-};
-
-static void format_end(const json_t *s, const char *addr_key, const char *port_key, char *out)
+static void add_row(const json_t *s, void *arg)
 {
-    char addr[INET6_ADDRSTRLEN];
-    int port = (int)json_integer_value(json_object_get(s, port_key));
-
-    query_text(s, addr_key, addr, sizeof(addr));
-    snprintf(out, CELL_LEN, strchr(addr, ':') ? "[%s]:%d" : "%s:%d", addr, port);
-}
-
-static void format_bytes(const json_t *s, const char *key, char *out)
-{
-    snprintf(out, CELL_LEN, "%lld", (long long)json_integer_value(json_object_get(s, key)));
-}
-
-static void format_time(const json_t *s, const char *key, char *out)
-{
-    time_t t = (time_t)json_real_value(json_object_get(s, key));
-    struct tm tm;
-
-    if (!localtime_r(&t, &tm) || strftime(out, CELL_LEN, "%F %T", &tm) == 0)
-        strcpy(out, "-");
-}
-
-/* "TCPCRYPT_ECDHE_Curve25519" and "AEAD_AES_128_GCM" say in a column of that
- * title no more than their ends do. */
-static void strip(char *cell, const char *prefix)
-{
-    size_t len = strlen(prefix);
-
-    if (strncmp(cell, prefix, len) == 0)
-        memmove(cell, cell + len, strlen(cell + len) + 1);
-}
-
-static void format_cell(const json_t *s, enum column column, char *out)
-{
-    if (keys[column]) {
-        query_text(s, keys[column], out, CELL_LEN);
-        strip(out, "TCPCRYPT_ECDHE_");
-        strip(out, "AEAD_");
-        if (!*out)
-            strcpy(out, "-");
-        return;
-    }
-    if (column == COLUMN_LOCAL)
-        format_end(s, "local", "local_port", out);
-    else if (column == COLUMN_PEER)
-        format_end(s, "peer", "peer_port", out);
-    else if (column == COLUMN_TIME)
-        format_time(s, "ended", out);
-    else
-        format_bytes(s, column == COLUMN_TX ? "tx_bytes" : "rx_bytes", out);
-}
-
-static void table_add(struct table *t, const json_t *s)
-{
-    char row[COLUMN_CNT * CELL_LEN];
-    size_t len = 0;
-
-    for (int i = 0; i < COLUMN_CNT; i++) {
-        char *cell = row + len;
-        format_cell(s, (enum column)i, cell);
-        int width = (int)strlen(cell);
-        t->widths[i] = width > t->widths[i] ? width : t->widths[i];
-        len += (size_t)width + 1;
-    }
-    if (t->cnt == t->cap) {
-        t->cap = t->cap ? 2 * t->cap : 64;
-        t->rows = reallocarray(t->rows, t->cap, sizeof(*t->rows));
-    }
-    char *copy = malloc(len);
-    if (!t->rows || !copy)
+    if (!sessions_table_add(arg, s))
         die(EXIT_NEGATIVE, "out of memory");
-    t->rows[t->cnt++] = memcpy(copy, row, len);
 }
 
-static bool is_number_column(int column)
+/* Return: the table, to be freed. */
+static struct sessions_table *collect(struct sessions *v, const struct term *term)
 {
-    return column == COLUMN_TX || column == COLUMN_RX;
+    struct sessions_table *t = sessions_table_new(v->connections.ended, term);
+
+    if (!t)
+        die(EXIT_NEGATIVE, "out of memory");
+    connections_each(&v->connections, add_row, t);
+    return t;
 }
 
-static void print_cell(const struct table *t, int column, const char *cell)
+static void print_table(struct sessions *v)
 {
-    int width = is_number_column(column) ? t->widths[column] : -t->widths[column];
+    struct term term = term_stdout();
+    struct sessions_table *t = collect(v, &term);
 
-    if (!(listings[column] & t->listing))
-        return;
-    if (column == COLUMN_CNT - 1)
-        printf("%s\n", cell);
-    else
-        printf("%*s  ", width, cell);
+    sessions_table_print(t, stdout, 0);
+    sessions_table_print_summary(t, stdout);
+    putchar('\n');
+    sessions_table_free(t);
 }
 
-static void table_print(struct table *t)
+static void print_object(const json_t *s, void *arg)
 {
-    for (int i = 0; i < COLUMN_CNT; i++) {
-        int width = (int)strlen(titles[i]);
-        t->widths[i] = width > t->widths[i] ? width : t->widths[i];
-    }
-    for (int i = 0; i < COLUMN_CNT; i++)
-        print_cell(t, i, titles[i]);
-    for (size_t r = 0; r < t->cnt; r++) {
-        const char *cell = t->rows[r];
-        for (int i = 0; i < COLUMN_CNT; i++) {
-            print_cell(t, i, cell);
-            cell += strlen(cell) + 1;
-        }
-        free(t->rows[r]);
-    }
-    free(t->rows);
-}
+    const char **between = arg;
 
-struct totals {
-    unsigned long all, encrypted, clear;
-};
-
-static void count(struct totals *n, const json_t *s)
-{
-    const char *state = json_string_value(json_object_get(s, "state"));
-
-    n->all++;
-    n->encrypted += state && strcmp(state, "encrypted") == 0;
-    n->clear += state && strcmp(state, "clear") == 0;
-}
-
-static void print_totals(const struct totals *n, enum listing listing)
-{
-    if (listing == ENDED) {
-        printf("%lu connection%s ended\n", n->all, n->all == 1 ? "" : "s");
-        return;
-    }
-    printf("%lu connection%s: %lu encrypted, %lu clear", n->all, n->all == 1 ? "" : "s",
-           n->encrypted, n->clear);
-    if (n->all > n->encrypted + n->clear)
-        printf(", %lu opening or closing", n->all - n->encrypted - n->clear);
-    printf("\n");
-}
-
-/* Return: the next session, to be freed with json_decref(*ret_reply); NULL at the end. */
-static const json_t *next_session(struct query *q, json_t **ret_reply)
-{
-    bool continues;
-
-    *ret_reply = query_next(q, &continues);
-    if (continues)
-        return json_object_get(*ret_reply, "session");
-    json_decref(*ret_reply);
-    return NULL;
-}
-
-static void print_table(struct query *q)
-{
-    struct table t = {.listing = q->ended ? ENDED : LIVE};
-    struct totals n = {.all = 0};
-    const json_t *s;
-    json_t *reply;
-
-    while ((s = next_session(q, &reply))) {
-        table_add(&t, s);
-        count(&n, s);
-        json_decref(reply);
-    }
-    table_print(&t);
-    print_totals(&n, t.listing);
+    fputs(*between, stdout);
+    json_dumpf(s, stdout, JSON_COMPACT);
+    *between = ",\n";
 }
 
 /* docs/sessions.schema.json; one session a line, as they come: their number does not matter. */
-static void print_json(struct query *q)
+static void print_json(struct sessions *v)
 {
     const char *between = "\n";
-    const json_t *s;
-    json_t *reply;
 
     printf("{\"version\":1,\"sessions\":[");
-    while ((s = next_session(q, &reply))) {
-        fputs(between, stdout);
-        json_dumpf(s, stdout, JSON_COMPACT);
-        json_decref(reply);
-        between = ",\n";
-    }
+    connections_each(&v->connections, print_object, &between);
     printf("]}\n");
+}
+
+/* --- Again and again -------------------------------------------------------- */
+
+static volatile sig_atomic_t ended_by;
+static struct termios old_mode;
+static bool has_old_mode;
+
+static void on_signal(int signo)
+{
+    if (signo != SIGWINCH)
+        ended_by = signo;
+}
+
+/* Back to the screen that was there before us; also when we end with an error. */
+static void leave_screen(void)
+{
+    fputs("\033[?25h\033[?1049l", stdout);
+    fflush(stdout);
+    if (has_old_mode)
+        tcsetattr(STDIN_FILENO, TCSANOW, &old_mode);
+}
+
+static void enter_screen(void)
+{
+    const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH};
+    const struct sigaction action = {.sa_handler = on_signal};
+
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        sigaction(signals[i], &action, NULL);
+    has_old_mode = tcgetattr(STDIN_FILENO, &old_mode) == 0;
+    if (has_old_mode) {
+        struct termios mode = old_mode;
+        mode.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+        tcsetattr(STDIN_FILENO, TCSANOW, &mode);
+    }
+    atexit(leave_screen);
+    fputs("\033[?1049h\033[?25l", stdout);
+}
+
+/* Each line is cleared behind its end, the rest of the screen at last: no flicker. */
+static void show(char *text)
+{
+    const char *between = "\033[H";
+    char *line;
+
+    while ((line = strsep(&text, "\n")) && text) {
+        printf("%s%s\033[K", between, line);
+        between = "\n"; /* none behind the last: the screen would scroll */
+    }
+    fputs("\033[J", stdout);
+    fflush(stdout);
+}
+
+static void draw(struct sessions *v)
+{
+    struct term term = term_stdout();
+    struct sessions_table *t = collect(v, &term);
+    size_t max = term.height > WATCH_FRAME_CNT + 1 ? (size_t)(term.height - WATCH_FRAME_CNT) : 1;
+    time_t now = time(NULL);
+    char clock[16], *text = NULL, *summary = NULL;
+    size_t len;
+    struct tm tm;
+
+    FILE *out = open_memstream(&summary, &len);
+    if (!out || !localtime_r(&now, &tm) || strftime(clock, sizeof(clock), "%T", &tm) == 0)
+        die(EXIT_NEGATIVE, "out of memory");
+    fprintf(out, "%s  %s  ", clock, v->query.netns);
+    sessions_table_print_summary(t, out);
+    fclose(out);
+    out = open_memstream(&text, &len);
+    if (!out)
+        die(EXIT_NEGATIVE, "out of memory");
+    fprintf(out, "%.*s\n\n", term.width, summary);
+    sessions_table_print(t, out, max);
+    fclose(out);
+    show(text);
+    free(text);
+    free(summary);
+    sessions_table_free(t);
+}
+
+/* Return: whether to go on; q ends it, any other key means "now". */
+static bool await_next(int interval_s)
+{
+    struct pollfd p = {.fd = has_old_mode ? STDIN_FILENO : -1, .events = POLLIN};
+    char key = 0;
+
+    if (poll(&p, 1, interval_s * 1000) <= 0)
+        return true;
+    return read(STDIN_FILENO, &key, 1) == 1 && key != 'q';
+}
+
+static void watch_screen(struct sessions *v, int interval_s)
+{
+    enter_screen();
+    do
+        draw(v);
+    while (await_next(interval_s) && !ended_by);
+}
+
+/* No terminal: one table behind the other. */
+static void watch_lines(struct sessions *v, int interval_s)
+{
+    for (;;) {
+        if (v->query.json)
+            print_json(v);
+        else
+            print_table(v);
+        if (!v->query.json)
+            putchar('\n');
+        if (fflush(stdout) != 0)
+            die(EXIT_NEGATIVE, "cannot write: %s", strerror(errno));
+        sleep((unsigned)interval_s);
+    }
+}
+
+/* --- Options ---------------------------------------------------------------- */
+
+static void read_options(struct sessions *v, int argc, char **argv)
+{
+    const struct cli_verb *verb = v->query.verb;
+    int id;
+
+    while ((id = cli_next(verb, argc, argv)) != -1) {
+        if (query_read_option(&v->query, id) || session_filter_read_option(&v->filter, verb, id))
+            continue;
+        if (id == OPT_ALL)
+            v->connections.all = true;
+        else if (id == OPT_WATCH)
+            v->watch = true;
+        else if (id == OPT_INTERVAL)
+            v->interval_s = (int)cli_number(verb, "interval", optarg, 1, INTERVAL_MAX_S);
+    }
+    if (v->query.ended && v->connections.all)
+        cli_usage(verb, "--ended and --all do not go together");
+    if (v->query.ended && v->filter.process)
+        cli_usage(verb, "--ended and --process do not go together");
+    if (v->interval_s && !v->watch)
+        cli_usage(verb, "--interval goes with --watch");
 }
 
 int sessions_main(int argc, char **argv)
 {
-    struct query q;
+    struct sessions v = {.watch = false};
 
-    query_init(&q, "sessions", argc, argv);
-    query_call(&q, NS1_INTERFACE ".ListSessions", json_pack("{s:b}", "ended", q.ended), true);
-    if (q.json)
-        print_json(&q);
+    query_begin(&v.query, "sessions");
+    read_options(&v, argc, argv);
+    query_connect(&v.query);
+    v.connections.query = &v.query;
+    v.connections.filter = &v.filter;
+    v.connections.ended = v.query.ended;
+    int interval_s = v.interval_s ? v.interval_s : INTERVAL_DEFAULT_S;
+    if (v.watch && isatty(STDOUT_FILENO) && !v.query.json)
+        watch_screen(&v, interval_s);
+    else if (v.watch)
+        watch_lines(&v, interval_s);
+    else if (v.query.json)
+        print_json(&v);
     else
-        print_table(&q);
-    query_done(&q);
+        print_table(&v);
+    query_done(&v.query);
     return EXIT_OK;
 }

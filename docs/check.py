@@ -62,7 +62,8 @@ def dashed(name):
 
 def reasons():
     return [dashed(n) for n in x_list("stack/tcpcrypt/session.h", "SESSION_REASON_LIST")
-            + x_list("tunnel/tunnel.h", "TUNNEL_REASON_LIST")]
+            + x_list("tunnel/tunnel.h", "TUNNEL_REASON_LIST")
+            + x_list("ctl/session_filter.h", "KERNEL_REASON_LIST")]
 
 
 def default_bypass():
