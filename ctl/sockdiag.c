@@ -62,6 +62,7 @@ static int on_socket(struct nlmsghdr *nlh, void *arg)
         .state = d->idiag_state,
         .id = d->id,
         .inode = d->idiag_inode,
+        .tx_pending = d->idiag_wqueue,
         .tuple =
             {
                 .local = read_addr(d->idiag_family, d->id.idiag_src),

@@ -18,6 +18,7 @@ struct sockdiag_socket {
     uint8_t state;              /* TCP_ESTABLISHED and the like */
     struct inet_diag_sockid id; /* names this very socket to the kernel */
     uint32_t inode;             /* as in /proc/PID/fd; 0: no process has it */
+    uint32_t tx_pending;        /* bytes that the peer has not acknowledged */
     uint64_t tx_bytes;          /* of the program; sockdiag_load_bytes() only */
     uint64_t rx_bytes;          /* likewise */
 };
