@@ -150,6 +150,14 @@ static const struct cli_option check_options[] = {
     {OPT_END},
 };
 
+static const struct cli_option test_server_options[] = {
+    {OPT_LISTEN, "listen", "ADDRESS:PORT", "where (default: port 7548 of all addresses)",
+     "The address is a number, [::1] for instance; without one all are meant. The first line "
+     "printed is the URL. SIGTERM and SIGINT end it"},
+    {OPT_JSON, "json", NULL, "the JSON object at every address, in place of the page"},
+    {OPT_END},
+};
+
 const struct cli_verb cli_verbs[] = {
     {"exec", "-- CMD [ARG...]", "run a command in a new namespace of its own, attached", exec_help,
      exec_options, exec_main},
@@ -200,6 +208,11 @@ const struct cli_verb cli_verbs[] = {
      "and puts a line at the end of the first network's conflist. Containers that are there "
      "already stay as they are. With --remove it takes away the line, then the rest.",
      cni_install_options, cni_install_main},
+    {"test-server", NULL, "serve a page that tells visitors how their connection arrived",
+     "A small HTTP server for the namespace it is started in. It tells each visitor whether this "
+     "very connection arrived encrypted, its session id and how to compare it, or why it is clear; "
+     "as a page, and for programs at /session.json.",
+     test_server_options, test_server_main},
     {"version", NULL, "print the version", NULL, NULL, version_main},
     {NULL},
 };

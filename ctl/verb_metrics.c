@@ -8,19 +8,17 @@
 #include "ctl/verbs.h"
 
 #include <errno.h>
-#include <ev.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ctl/cli.h"
 #include "ctl/ctlclient.h"
-#include "ctl/http.h"
 #include "ctl/metrics.h"
 #include "ctl/netns.h"
 #include "ctl/ns1.h"
+#include "ctl/serve.h"
 
 #define SCRAPE_PATIENCE_S 5
 
@@ -101,49 +99,6 @@ static void on_request(const struct http_request *request, struct http_response 
     json_decref(reply);
 }
 
-static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
-{
-    ev_break(loop, EVBREAK_ALL);
-}
-
-/* With port 0 only this tells where. */
-static void print_address(int fd)
-{
-    struct sockaddr_storage addr = {0};
-    socklen_t len = sizeof(addr);
-    char text[HTTP_ADDRESS_LEN];
-
-    getsockname(fd, (struct sockaddr *)&addr, &len);
-    printf("http://%s/metrics\n", http_format_address(&addr, text));
-    fflush(stdout);
-}
-
-static int serve(struct metrics_verb *v)
-{
-    struct sockaddr_storage addr;
-    ev_signal term, interrupt;
-    socklen_t len;
-
-    if (http_parse_address(v->listen, &addr, &len) < 0)
-        cli_usage(v->verb, "\"%s\" is no ADDRESS:PORT", v->listen);
-    int fd = http_listen(&addr, len);
-    if (fd < 0)
-        die(cli_exit_code(fd), "cannot listen at %s: %s", v->listen, strerror(-fd));
-    struct ev_loop *loop = ev_default_loop(EVFLAG_AUTO);
-    struct http_server *server = loop ? http_server_new(loop, fd, on_request, v) : NULL;
-    if (!server)
-        die(EXIT_NEGATIVE, "out of memory");
-    signal(SIGPIPE, SIG_IGN);
-    ev_signal_init(&term, on_signal, SIGTERM);
-    ev_signal_init(&interrupt, on_signal, SIGINT);
-    ev_signal_start(loop, &term);
-    ev_signal_start(loop, &interrupt);
-    print_address(fd);
-    ev_run(loop, 0);
-    http_server_free(server);
-    return EXIT_OK;
-}
-
 int metrics_main(int argc, char **argv)
 {
     struct metrics_verb v = {.verb = cli_verb_find("metrics"), .netns = "self"};
@@ -158,7 +113,11 @@ int metrics_main(int argc, char **argv)
     v.netns_fd = netns_open(v.netns);
     if (v.netns_fd < 0)
         die(cli_exit_code(v.netns_fd), "namespace \"%s\": %s", v.netns, netns_strerror(v.netns_fd));
-    int code = v.listen ? serve(&v) : print_once(&v);
+    int code = EXIT_OK;
+    if (v.listen)
+        serve(v.verb, v.listen, "/metrics", on_request, &v);
+    else
+        code = print_once(&v);
     close(v.netns_fd);
     return code;
 }
