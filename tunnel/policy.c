@@ -288,11 +288,14 @@ void policy_unref(struct policy *p)
     free(p);
 }
 
-void policy_set_cache(struct policy *p, struct resume_cache *cache)
+void policy_set_stores(struct policy *p, struct resume_cache *cache, struct kex_pool *keys)
 {
-    for (size_t i = 0; i <= p->rule_cnt; i++)
-        for (int role = 0; role < ROLE_CNT; role++)
+    for (size_t i = 0; i <= p->rule_cnt; i++) {
+        for (int role = 0; role < ROLE_CNT; role++) {
             p->entries[i].session[role].cache = cache;
+            p->entries[i].session[role].keys = keys;
+        }
+    }
 }
 
 /* --- Answers --------------------------------------------------------------------- */

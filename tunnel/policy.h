@@ -93,9 +93,9 @@ int policy_new(const struct policy_config *cfg, struct policy **ret);
 struct policy *policy_ref(struct policy *p);
 void policy_unref(struct policy *p); /* NULL is a no-op */
 
-/* Session secrets for resumption are kept there, for all rules that allow it. To be set
- * before the first connection. */
-void policy_set_cache(struct policy *p, struct resume_cache *cache);
+/* Session secrets for resumption are kept there, for all rules that allow it, and keys come
+ * from there. Borrowed, may be NULL. To be set before the first connection. */
+void policy_set_stores(struct policy *p, struct resume_cache *cache, struct kex_pool *keys);
 
 /* What a rule says; all of it lives as long as the policy. */
 struct policy_verdict {

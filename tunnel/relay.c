@@ -217,7 +217,7 @@ void relay_set_policy(struct relay *r, struct policy *policy)
 {
     policy_unref(r->policy);
     r->policy = policy;
-    policy_set_cache(policy, r->cache);
+    policy_set_stores(policy, r->cache, r->keys);
 }
 
 /* The policy's rule, and what the application wants on top. Return: false when that cannot

@@ -23,6 +23,7 @@ struct relay {
     struct flow_table flows;
     struct policy *policy;      /* of new connections */
     struct resume_cache *cache; /* may be NULL */
+    struct kex_pool *keys;      /* likewise */
     wish_fn wish;               /* NULL: nobody wishes */
     void *wish_arg;
     bool has_keepalive;         /* a rule asks for it, or did */

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "tcp/timewait.h"
+#include "tcpcrypt/kex_pool.h"
 #include "tcpcrypt/resume.h"
 #include "tunnel/icmp.h"
 #include "tunnel/older.h"
@@ -44,6 +45,7 @@ struct tunnel {
     ev_timer tick, sweep;
     ev_check turn_start;
     ev_prepare turn_end;
+    ev_idle fill_keys;
     int64_t turn_start_us; /* when the loop last woke; 0: it has not */
     unsigned sweeps;
     uint64_t turn_us[SIDE_CNT]; /* when the last batch from that side was worked off */
@@ -488,6 +490,18 @@ static void on_turn_end(struct ev_loop *loop, ev_prepare *w, int revents)
 
     if (t->turn_start_us)
         histogram_add(&t->relay.metrics.lag, (uint64_t)(clock_us() - t->turn_start_us));
+    if (t->relay.keys && !kex_pool_is_full(t->relay.keys))
+        ev_idle_start(loop, &t->fill_keys);
+}
+
+/* There is nothing else to do. */
+static void on_fill_keys(struct ev_loop *loop, ev_idle *w, int revents)
+{
+    struct tunnel *t = w->data;
+
+    kex_pool_add(t->relay.keys);
+    if (kex_pool_is_full(t->relay.keys))
+        ev_idle_stop(loop, w);
 }
 
 /* --- What the kernel tells of the uplinks ------------------------------------------ */
@@ -568,8 +582,10 @@ static void start_watchers(struct tunnel *t)
     ev_timer_init(&t->sweep, on_sweep, SWEEP_S, SWEEP_S);
     ev_check_init(&t->turn_start, on_turn_start);
     ev_prepare_init(&t->turn_end, on_turn_end);
+    ev_idle_init(&t->fill_keys, on_fill_keys);
     ev_set_priority(&t->turn_start, EV_MAXPRI); /* before all others */
     t->tun_io.data = t->tick.data = t->sweep.data = t->turn_start.data = t->turn_end.data = t;
+    t->fill_keys.data = t;
     ev_io_start(loop, &t->tun_io);
     ev_timer_start(loop, &t->sweep);
     ev_check_start(loop, &t->turn_start);
@@ -585,6 +601,7 @@ static void stop_watchers(struct tunnel *t)
     ev_timer_stop(loop, &t->sweep);
     ev_check_stop(loop, &t->turn_start);
     ev_prepare_stop(loop, &t->turn_end);
+    ev_idle_stop(loop, &t->fill_keys);
 }
 
 static int start_stack(struct tunnel *t)
@@ -610,6 +627,7 @@ static int configure_relay(struct tunnel *t)
     t->relay.cache = cfg->resume_max_cnt ? resume_cache_new(cfg->resume_max_cnt) : NULL;
     if (t->relay.cache)
         resume_cache_tick(t->relay.cache, clock_coarse_ms());
+    t->relay.keys = kex_pool_new(session_config_default.random);
     return tunnel_set_policy(t, &cfg->policy);
 }
 
@@ -617,6 +635,7 @@ static void forget_policy(struct tunnel *t)
 {
     policy_unref(t->relay.policy);
     resume_cache_free(t->relay.cache);
+    kex_pool_free(t->relay.keys);
 }
 
 int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret)

@@ -7,6 +7,8 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "tcpcrypt/kex_pool.h"
+
 static struct buf *buf_of(const uint8_t *bytes, size_t len)
 {
     struct buf *b = buf_new(len);
@@ -18,6 +20,13 @@ static struct buf *buf_of(const uint8_t *bytes, size_t len)
     return b;
 }
 
+static enum tcns_err make_key(const struct exchange *x, struct kex_key *ret)
+{
+    if (x->cfg->keys && kex_pool_take(x->cfg->keys, x->tep, ret))
+        return TCNS_OK;
+    return kex_ephemeral(x->tep, x->cfg->random, ret);
+}
+
 /* Host A's opening. Order of draws: nonce, private key. */
 static enum tcns_err send_init1(struct exchange *x, struct buf **ret_out)
 {
@@ -27,7 +36,7 @@ static enum tcns_err send_init1(struct exchange *x, struct buf **ret_out)
     enum tcns_err e;
 
     x->cfg->random(nonce, sizeof(nonce));
-    e = kex_ephemeral(x->tep, x->cfg->random, &x->key);
+    e = make_key(x, &x->key);
     if (e != TCNS_OK)
         return e;
     x->out_len = init_emit1(msg, x->cfg->aeads, x->cfg->aead_cnt, nonce, &x->key);
@@ -156,7 +165,7 @@ static enum tcns_err answer(struct exchange *x, const struct init_msg *m, struct
     enum tcns_err e;
 
     x->cfg->random(nonce, sizeof(nonce));
-    e = kex_ephemeral(x->tep, x->cfg->random, key);
+    e = make_key(x, key);
     if (e != TCNS_OK)
         return e;
     x->out_len = init_emit2(msg, ret->aead, nonce, key);

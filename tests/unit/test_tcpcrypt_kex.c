@@ -2,6 +2,7 @@
  * Key agreement of the four TEPs.
  */
 #include "tcpcrypt/kex.h"
+#include "tcpcrypt/kex_pool.h"
 #include "vectors.h"
 
 #include <sodium.h>
@@ -152,6 +153,35 @@ static void test_bad_randomness_ends(void **state)
     assert_int_equal(kex_ephemeral(TEP_ECDHE_P521, random_ones, &key), TCNS_ERR_CRYPTO);
 }
 
+/* Each key serves once, and is as good as one made on the spot. */
+static void test_pool(void **state)
+{
+    struct kex_pool *p = kex_pool_new(randombytes_buf);
+    struct kex_key keys[2], theirs;
+    uint8_t es[KEX_SECRET_MAX_LEN], peer_es[KEX_SECRET_MAX_LEN];
+
+    assert_non_null(p);
+    assert_false(kex_pool_take(p, TEP_ECDHE_CURVE25519, &keys[0]));
+    for (size_t i = 0; i < KEX_POOL_CNT; i++) {
+        assert_false(kex_pool_is_full(p));
+        kex_pool_add(p);
+    }
+    assert_true(kex_pool_is_full(p));
+    kex_pool_add(p);
+
+    assert_false(kex_pool_take(p, TEP_ECDHE_CURVE448, &keys[0]));
+    for (size_t i = 0; i < KEX_POOL_CNT; i++)
+        assert_true(kex_pool_take(p, TEP_ECDHE_CURVE25519, &keys[i % 2]));
+    assert_false(kex_pool_take(p, TEP_ECDHE_CURVE25519, &keys[0]));
+    assert_memory_not_equal(keys[0].private, keys[1].private, kex_private_len(keys[0].tep));
+
+    assert_int_equal(kex_ephemeral(TEP_ECDHE_CURVE25519, randombytes_buf, &theirs), TCNS_OK);
+    assert_int_equal(kex_agree(&keys[0], theirs.public, theirs.public_len, es), TCNS_OK);
+    assert_int_equal(kex_agree(&theirs, keys[0].public, keys[0].public_len, peer_es), TCNS_OK);
+    assert_memory_equal(es, peer_es, kex_secret_len(TEP_ECDHE_CURVE25519));
+    kex_pool_free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +191,7 @@ int main(void)
         cmocka_unit_test(test_non_canonical_x25519_inputs),
         cmocka_unit_test(test_p256_secret_with_a_leading_zero),
         cmocka_unit_test(test_bad_randomness_ends),
+        cmocka_unit_test(test_pool),
     };
 
     return cmocka_run_group_tests_name("tcpcrypt/kex", tests, vectors_setup, vectors_teardown);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Two sessions against each other: data, FIN, fallback, and an attacker who flips bits.
  */
+#include "tcpcrypt/kex_pool.h"
 #include "tcpcrypt_pair.h"
 
+#include <sodium.h>
 #include <string.h>
 
 static const uint8_t all_teps[] = {TEP_ECDHE_P256, TEP_ECDHE_P521, TEP_ECDHE_CURVE25519,
@@ -112,6 +114,26 @@ static void test_ids_differ_between_connections(void **state)
     pair_open(&pair);
     second = info_of(pair.client);
     assert_memory_not_equal(first.id, second.id, sizeof(first.id));
+}
+
+/* Both hosts take keys that were made before; a session with a key of its own goes on. */
+static void test_keys_made_ahead(void **state)
+{
+    struct kex_pool *keys = kex_pool_new(randombytes_buf);
+    struct kex_key key;
+
+    pair.client_cfg.keys = pair.server_cfg.keys = keys;
+    for (int i = 0; i < 3; i++)
+        kex_pool_add(keys);
+    for (int i = 0; i < 2; i++) {
+        pair_open(&pair);
+        check_same_id();
+        pair_check_data(pair.client, pair.server, "from client");
+    }
+    assert_false(kex_pool_take(keys, TEP_ECDHE_CURVE25519, &key));
+    pair_done(&pair);
+    kex_pool_free(keys);
+    pair_init(&pair);
 }
 
 static void fill(uint8_t *data, size_t len)
@@ -1110,6 +1132,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_every_tep_and_aead),
         T(test_ids_differ_between_connections),
+        T(test_keys_made_ahead),
         T(test_sizes),
         T(test_seal_gathers),
         T(test_split_at_every_byte),

@@ -279,7 +279,7 @@ static void test_settings_by_role(void **state)
     assert_int_equal(policy_verdict(p, 0, SESSION_ROLE_A).keepalive_s, 0);
     assert_ptr_equal(a->random, base.random);
     struct resume_cache *cache = (struct resume_cache *)(void *)&base;
-    policy_set_cache(p, cache);
+    policy_set_stores(p, cache, NULL);
     assert_ptr_equal(a->cache, cache);
     assert_ptr_equal(policy_verdict(p, 0, SESSION_ROLE_B).session->cache, cache);
     policy_unref(p);
