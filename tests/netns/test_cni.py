@@ -435,6 +435,30 @@ def test_podman_network(lab):
         expect_eq(m.run("sh", "-c", "ls /run/tcpcrypt-ns | grep sock", check=False).stdout, "")
 
 
+def test_podman_two_networks(lab):
+    """Two networks with the line: one daemon of the container takes both; the last ends it."""
+    with Machine(lab, backend="cni") as m:
+        for net, subnet in (("net", "10.133.1.0/24"), ("second", "10.133.2.0/24")):
+            m.podman("network", "create", "--subnet", subnet, net)
+            chain(m, net, bypass="none")
+        for name in ("server", "client"):
+            m.podman("run", "-d", "--name", name, "--network", "net,second", APP)
+        m.netns("server").wait_listening(80)
+        for net in ("net", "second"):
+            a, b = (m.address(n, net) for n in ("server", "client"))
+            with Capture(m.ns, m.bridge(net)) as cap:
+                words = m.podman("exec", "client", "curl", "-sS", f"http://{a}/").split()
+                cap.wait_tcp(lambda t: t.flag(SYN) and t.dport == 80 and t.option(OPT_ENO), 5,
+                             "a SYN with TCP-ENO")
+            expect_eq(words[:2], [MARK, b], net)
+            expect(not cap.has_bytes(MARK.encode()), f"plaintext on {net}")
+        socks = m.run("sh", "-c", "ls /run/tcpcrypt-ns | grep -c sock").stdout.strip()
+        expect_eq(socks, "2", "daemons, one for each container")
+        m.podman("rm", "-fa", "-t", "0")
+        expect_eq(m.run("ls", "/run/tcpcrypt-ns/cni").stdout, "", "DEL")
+        expect_eq(m.run("sh", "-c", "ls /run/tcpcrypt-ns | grep sock", check=False).stdout, "")
+
+
 def test_podman_names(lab):
     """The network's name server (dnsname), by UDP and by TCP."""
     with Machine(lab, backend="cni") as m:

@@ -38,8 +38,8 @@ def fetch(m, host, *args):
     return m.podman("exec", "client", "curl", "-sS", "--max-time", "10", *args, f"http://{host}/")
 
 
-def encrypted_id(sessions, peer):
-    """The session id of the one connection with that peer."""
+def session(sessions, peer):
+    """The session id of the one connection with that peer, which is encrypted."""
     found = [s for s in sessions if s["peer"] == peer]
     expect_eq([s["reason"] for s in found], ["full"], sessions)
     return found[0]["session_id"]
@@ -105,8 +105,8 @@ def test_two_pods(lab):
                          "a SYN with TCP-ENO")
         expect_eq(words[0], MARK.decode())
         expect_eq(words[1], b, "the address that the application sees")
-        ids = [encrypted_id(m.sessions("p1-enc", "--ended"), b),
-               encrypted_id(m.sessions("p2-enc", "--ended"), a)]
+        ids = [session(m.sessions("p1-enc", "--ended"), b),
+               session(m.sessions("p2-enc", "--ended"), a)]
         expect_eq(ids[0], ids[1], "session ids")
         expect(not cap.has_bytes(MARK), "plaintext on the bridge")
         expect(any(t.payload for t in cap.tcp()), "the capture saw data")
@@ -137,8 +137,8 @@ def test_joins_a_container(lab):
             m.sidecar(name + "-enc", "--network", "container:" + name)
         a, b = m.address("server", "net"), m.address("client", "net")
         expect_eq(fetch(m, a).split()[1], b, "the address that the application sees")
-        expect_eq(encrypted_id(m.sessions("server-enc", "--ended"), b),
-                  encrypted_id(m.sessions("client-enc", "--ended"), a), "session ids")
+        expect_eq(session(m.sessions("server-enc", "--ended"), b),
+                  session(m.sessions("client-enc", "--ended"), a), "session ids")
 
 
 def test_published_port(lab):
@@ -159,7 +159,7 @@ def test_published_port(lab):
         expect_eq(words.split()[:2], [MARK.decode(), "10.132.1.2"])
         theirs = [s for s in far.sessions_ended() if s["peer_port"] == 8080]
         expect_eq([s["session_id"] for s in theirs],
-                  [encrypted_id(m.sessions("enc", "--ended"), "10.132.1.2")], "session ids")
+                  [session(m.sessions("enc", "--ended"), "10.132.1.2")], "session ids")
         expect(not cap.has_bytes(MARK), "plaintext between the machines")
 
 
@@ -172,6 +172,46 @@ def test_names(lab):
         text = m.podman("exec", "client", "nslookup", "p1")
         expect(f"Address: {a}" in text, "the answer", text)
         expect_eq(fetch(m, "p1").split()[1], b, "by name")
+
+
+def test_two_networks(lab):
+    """A container in two networks: its one sidecar encrypts in both."""
+    with Machine(lab) as m:
+        network(m, "net", "10.131.1.0/24")
+        network(m, "second", "10.131.2.0/24")
+        for p in ("p1", "p2"):
+            m.pod(p, "net,second")
+            m.sidecar(p + "-enc", "--pod", p)
+        server(m, "--pod", "p1")
+        client(m, "--pod", "p2")
+        for net in ("net", "second"):
+            a, b = m.address("p1-infra", net), m.address("p2-infra", net)
+            with Capture(m.ns, m.bridge(net)) as cap:
+                expect_eq(fetch(m, a).split()[:2], [MARK.decode(), b], net)
+                cap.wait_tcp(lambda t: t.flag(SYN) and t.dport == 80 and t.option(OPT_ENO), 5,
+                             "a SYN with TCP-ENO")
+            expect(not cap.has_bytes(MARK), f"plaintext on {net}")
+            expect_eq(session(m.sessions("p1-enc", "--ended"), b),
+                      session(m.sessions("p2-enc", "--ended"), a), "session ids")
+
+
+def test_network_comes_later(lab):
+    """podman network connect: the sidecar takes the new one without a restart."""
+    with Machine(lab) as m:
+        network(m, "net", "10.131.1.0/24")
+        network(m, "second", "10.131.2.0/24")
+        for name in ("server", "client"):
+            m.podman("run", "-d", "--name", name, "--network", "net", APP)
+            m.sidecar(name + "-enc", "--network", "container:" + name)
+        for name in ("server", "client"):
+            m.podman("network", "connect", "second", name)
+            m.netns(name).wait_listening(80)
+        a, b = m.address("server", "second"), m.address("client", "second")
+        for name in ("server", "client"):
+            wait_for(lambda: "eth1" in m.tcns(name + "-enc", "status").stdout, 5, "the uplink")
+        expect_eq(fetch(m, a).split()[1], b, "the address that the application sees")
+        expect_eq(session(m.sessions("server-enc", "--ended"), b),
+                  session(m.sessions("client-enc", "--ended"), a), "session ids")
 
 
 def test_start_order(lab):
