@@ -213,6 +213,10 @@ const struct cli_verb cli_verbs[] = {
      "very connection arrived encrypted, its session id and how to compare it, or why it is clear; "
      "as a page, and for programs at /session.json.",
      test_server_options, test_server_main},
+    {"pause", NULL, "do nothing until SIGTERM",
+     "For a container that owns a network namespace and lends it to others: neither the "
+     "application's restart nor the daemon's then takes the namespace along.",
+     NULL, pause_main},
     {"version", NULL, "print the version", NULL, NULL, version_main},
     {NULL},
 };

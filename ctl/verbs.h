@@ -14,6 +14,7 @@ int cache_main(int argc, char **argv);
 int cni_main(int argc, char **argv);
 int check_main(int argc, char **argv);
 int cni_install_main(int argc, char **argv);
+int pause_main(int argc, char **argv);
 int status_main(int argc, char **argv);
 int test_server_main(int argc, char **argv);
 int version_main(int argc, char **argv);

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import tempfile
 
-from lab import TOP, Failure, Ns, Skip, binary, wait_for
+from lab import TOP, Failure, Ns, Proc, binary, wait_for
 from programs import need
 
 IMAGE = "localhost/tcpcrypt-ns:latest"
@@ -174,12 +174,22 @@ class Machine:
             f.write('FROM scratch\nCOPY / /\nCMD ["/bin/nginx", "-c", "/etc/nginx.conf"]\n')
         self.podman("build", "-q", "-t", APP, "-f", self.dir + "/Containerfile", files)
 
+    def argv(self, argv):
+        return ["setpriv", "--pdeathsig", "KILL", "nsenter", "-t", str(self.init), "--mount",
+                "--pid", "--net", "--", *map(str, argv)]
+
+    def popen(self, *argv, env=None):
+        """Return: the process; it dies with the machine."""
+        name = self.lab.file(f"machine-{len(self.lab.procs)}-{argv[0]}")
+        p = Proc(self.argv(argv), name + ".out", name + ".err", env=env or self.env)
+        self.lab.procs.append(p)
+        return p
+
     def run(self, *argv, check=True, timeout=60, **kwargs):
         """Runs a command on the machine. Return: CompletedProcess with text output."""
         if "input" not in kwargs:
             kwargs.setdefault("stdin", subprocess.DEVNULL)
-        argv = ["setpriv", "--pdeathsig", "KILL", "nsenter", "-t", str(self.init), "--mount",
-                "--pid", "--net", "--", *map(str, argv)]
+        argv = self.argv(argv)
         r = subprocess.run(argv, env=kwargs.pop("env", self.env), text=True, timeout=timeout,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
         if check and r.returncode != 0:

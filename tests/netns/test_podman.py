@@ -2,11 +2,14 @@
 """The sidecar image with podman: pods, published ports, names, start order, ends."""
 import contextlib
 import json
+import os
+import re
 import time
 
 import tap
 from engine import APP, CONFINED, IMAGE, Machine
-from lab import expect, expect_eq, wait_for
+from lab import TOP, expect, expect_eq, idle, wait_for
+from programs import need
 from wire import OPT_ENO, SYN, Capture
 
 MARK = b"application-plaintext-marker"
@@ -308,6 +311,76 @@ def test_killed(lab):
         with connected(m, a, b):
             states = [x["state"] for x in m.sessions("enc")]
         expect("encrypted" in states, "encrypted again", states)
+
+
+def read_doc(name):
+    with open(os.path.join(TOP, "docs", name)) as f:
+        return f.read()
+
+
+def test_kubernetes_manifest(lab):
+    """docs/kubernetes/sidecar.yaml, played by podman: all but the native sidecar's order,
+    which this podman does not know. The device comes as a hostPath."""
+    text = read_doc("kubernetes/sidecar.yaml")
+    head, init, rest = re.split(r"^  (?:initContainers|containers):\n", text, flags=re.M)
+    expect("restartPolicy: Always" in init, "a native sidecar", init)
+    init = re.sub(r" *(#.*|restartPolicy: Always)\n", "", init)
+    text = head + "  containers:\n" + init + rest.replace("docker.io/library/nginx:stable", APP)
+    with Machine(lab) as m:
+        network(m)
+        with open(m.dir + "/pod.yaml", "w") as f:
+            f.write(text)
+        m.podman("play", "kube", "--network", "net", m.dir + "/pod.yaml")
+        m.tcns("web-tcpcrypt-ns", "status", "--wait", "10")
+        caps = m.inspect("web-tcpcrypt-ns")["EffectiveCaps"]
+        expect_eq(sorted(caps), ["CAP_NET_ADMIN", "CAP_NET_RAW"])
+        m.pod("p2", "net")
+        m.sidecar("p2-enc", "--pod", "p2")
+        client(m, "--pod", "p2")
+        m.netns("web-web").wait_listening(80)
+        a = m.podman("exec", "web-web", "ip", "-4", "-o", "addr", "show", "eth0").split()[3]
+        a, b = a.split("/")[0], m.address("p2-infra", "net")
+        expect_eq(fetch(m, a).split()[:2], [MARK.decode(), b])
+        expect_eq(session(m.sessions("web-tcpcrypt-ns", "--ended"), b),
+                  session(m.sessions("p2-enc", "--ended"), a), "session ids")
+
+
+def test_compose_file(lab):
+    """docs/compose.yaml by docker-compose, with podman as the engine: the application waits
+    for the health check, and outlives restarts of its sidecar."""
+    need("docker-compose")
+    text = read_doc("compose.yaml").replace("docker.io/library/nginx:stable", APP)
+    with Machine(lab) as m:
+        os.makedirs(m.dir + "/example")
+        with open(m.dir + "/example/compose.yaml", "w") as f:
+            f.write(text)
+        m.popen("podman", "system", "service", "-t", "0", "unix:///run/podman.sock")
+        wait_for(lambda: os.path.exists(m.path("/run/podman.sock")), 10, "the engine's socket")
+        enc, web = "example_tcpcrypt-ns_1", "example_web_1"
+        up = m.popen("docker-compose", "-f", m.dir + "/example/compose.yaml", "up", "-d",
+                     env={**m.env, "DOCKER_HOST": "unix:///run/podman.sock"})
+        wait_for(lambda: enc in m.podman("ps", "--format", "{{.Names}}"), 20, "the sidecar")
+        idle(1)
+        expect(web not in m.podman("ps", "-a", "--format", "{{.Names}}"), "the application waits")
+        m.tcns(enc, "status", "--wait", "10")
+        m.podman("healthcheck", "run", enc)  # the engine's timers need systemd
+        expect_eq(up.wait(20), 0, "docker-compose")
+        network(m)
+        m.pod("p2", "net")
+        m.sidecar("p2-enc", "--pod", "p2")
+        client(m, "--pod", "p2")
+        m.netns("example_net_1").wait_listening(80)
+        expect_eq(fetch(m, "10.131.1.1:8080").split()[0], MARK.decode(), "the published port")
+        for name in (enc, web):
+            m.podman("restart", "-t", "5", name)
+        m.tcns(enc, "status", "--wait", "10")
+        m.netns("example_net_1").wait_listening(80)
+        expect_eq(fetch(m, "10.131.1.1:8080").split()[0], MARK.decode(), "after restarts")
+        ended = m.sessions(enc, "--ended")
+        expect_eq([(s["local_port"], s["reason"] in ("full", "resumed")) for s in ended],
+                  [(80, True)], "by the new one, encrypted")
+        m.podman("stop", "-t", "5", "example_net_1")
+        expect_eq(m.inspect("example_net_1")["State"]["ExitCode"], 0, "pause ends by SIGTERM")
 
 
 if __name__ == "__main__":
