@@ -144,6 +144,7 @@ json_t *ns1_session_json(const struct tunnel_session *s)
         set_text(o, "rule_name", s->rule_name);
     if (s->info.has_id) {
         add_crypto(o, &s->info);
+        json_object_set_new(o, "app_aware", json_boolean(s->app_aware));
         json_object_set_new(o, "authenticated", json_boolean(s->authenticated));
     }
     set_number(o, "tx_bytes", s->tx_bytes);

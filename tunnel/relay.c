@@ -618,4 +618,5 @@ void relay_describe(const struct flow *f, struct tunnel_session *ret)
         strcpy(ret->rule_name, verdict_of(f).name);
     if (f->session)
         session_get_info(f->session, &ret->info);
+    ret->app_aware = f->session && verdict_of(f).session->app_aware;
 }

@@ -170,6 +170,7 @@ struct tunnel_session {
     struct tuple tuple;
     bool inbound;       /* the peer opened it */
     bool authenticated; /* see tunnel_mark_authenticated() */
+    bool app_aware;     /* RFC 8547 4.2: the a bit we sent, or would */
     enum tunnel_state state;
     enum tunnel_reason reason;
     enum tunnel_end end;             /* LIVE, or with tunnel_list_ended() how it ended */
