@@ -137,6 +137,11 @@ int bypass_parse(const char *text, struct bypass *ret)
     return 0;
 }
 
+bool bypass_eq(const struct bypass *a, const struct bypass *b)
+{
+    return a->cnt == b->cnt && memcmp(a->ranges, b->ranges, a->cnt * sizeof(a->ranges[0])) == 0;
+}
+
 bool bypass_has(const struct bypass *b, uint16_t port)
 {
     for (size_t i = 0; i < b->cnt; i++)

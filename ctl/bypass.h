@@ -32,6 +32,8 @@ int bypass_parse_range(const char *word, struct port_range *ret);
 /* Return: 0; -E2BIG when the set is full. */
 int bypass_add(struct bypass *b, struct port_range range);
 
+bool bypass_eq(const struct bypass *a, const struct bypass *b);
+
 bool bypass_has(const struct bypass *b, uint16_t port);
 
 #define BYPASS_STR_LEN (BYPASS_MAX_CNT * 12 + 1)

@@ -60,6 +60,7 @@ enum cli_option_id {
     OPT_LISTEN,
     OPT_LOG,
     OPT_NO_RESUME,
+    OPT_NO_RULES,
     OPT_OPTIONS,
     OPT_PEER,
     OPT_POLICY,

@@ -143,6 +143,21 @@ static const struct cli_option cache_options[] = {
     {OPT_END},
 };
 
+static const struct cli_option policy_options[] = {
+    QUERY_OPTIONS,
+    {OPT_POLICY, "policy", "prefer|require|off", "the policy where no rule says otherwise"},
+    {OPT_RULE, "rule", "RULE", "a rule in place of those that are there; again for more",
+     "See POLICY"},
+    {OPT_NO_RULES, "no-rules", NULL, "no rules any more"},
+    {OPT_END},
+};
+
+static const struct cli_option reload_options[] = {
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self", NETNS_MORE},
+    CLIENT_OPTION,
+    {OPT_END},
+};
+
 static const struct cli_option check_options[] = {
     {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self", NETNS_MORE},
     {OPT_UPLINK, "uplink", "IF", "interface to the outside; again for more (default: as up)"},
@@ -181,6 +196,19 @@ const struct cli_verb cli_verbs[] = {
      sessions_options, sessions_main},
     {"status", NULL, "show a namespace's daemon and its counters", NULL, status_options,
      status_main},
+    {"policy", NULL, "show or replace the policy of a running daemon",
+     "Shows the rules, in the order in which they are looked at, and how many connections each has "
+     "decided. With --policy, --rule or --no-rules it replaces the default, or all rules. "
+     "Connections "
+     "that exist go on as they are. It lasts until the next change, reload or start; it needs "
+     "root.",
+     policy_options, policy_main},
+    {"reload", NULL, "have a running daemon read its configuration file again",
+     "What becomes of new connections follows the file then, as well as the command line that the "
+     "daemon was started with. Connections that exist go on as they are. When the file is wrong, "
+     "all stays as "
+     "it was. SIGHUP to the daemon does the same. It needs root.",
+     reload_options, reload_main},
     {"cache", NULL, "show or forget what is remembered of peers",
      "Shows with how many peers the next connection may begin with keys from an earlier one, and "
      "which are opened without encryption for a while because a SYN that asks for it was lost on "

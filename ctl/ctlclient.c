@@ -192,7 +192,10 @@ int ctlclient_next(struct ctlclient *c, json_t **ret_params, bool *ret_continues
     }
     const char *name = json_string_value(json_object_get(reply, "error"));
     if (name) {
+        const char *reason =
+            json_string_value(json_object_get(json_object_get(reply, "parameters"), "reason"));
         snprintf(error, CTLCLIENT_ERROR_LEN, "%s", name);
+        snprintf(c->reason, sizeof(c->reason), "%s", reason ? reason : "");
         json_decref(reply);
         return -EREMOTEIO;
     }

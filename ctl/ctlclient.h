@@ -9,12 +9,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define CTLCLIENT_REASON_LEN 600
+
 struct ctlclient {
     int fd;
     int64_t patience_ms; /* for each reply; 0: no limit */
     int64_t until_ms;    /* of clock_ms(), for all together; 0: no limit */
     char *data;          /* received, from off to len not yet taken */
     size_t off, len, cap;
+    char reason[CTLCLIENT_REASON_LEN]; /* of the last error; "" when it had none */
 };
 
 #define CTLCLIENT_NONE                                                                             \

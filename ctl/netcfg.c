@@ -397,6 +397,20 @@ int netcfg_new(const struct links *uplinks, const struct bypass *bypass, bool st
     return 0;
 }
 
+int netcfg_change(struct netcfg *n, const struct bypass *bypass, bool strict,
+                  char err[NETCFG_ERROR_LEN])
+{
+    if (!bypass_eq(bypass, &n->bypass))
+        return fail(err, -EOPNOTSUPP, "what is bypassed changes only with a new start");
+    if (strict == n->strict)
+        return 0;
+    int e = ingress_set(&n->uplinks, bypass, strict);
+    if (e)
+        return fail(err, e, "cannot set the nftables table: %s", strerror(-e));
+    n->strict = strict;
+    return 0;
+}
+
 void netcfg_free(struct netcfg *n)
 {
     bool found;

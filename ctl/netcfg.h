@@ -36,6 +36,11 @@ struct netcfg;
 int netcfg_new(const struct links *uplinks, const struct bypass *bypass, bool strict,
                struct netcfg **ret, char err[NETCFG_ERROR_LEN]);
 
+/* What is bypassed from now on, see netcfg_new(). Return: 0; -errno and a sentence: all is as
+ * it was. */
+int netcfg_change(struct netcfg *n, const struct bypass *bypass, bool strict,
+                  char err[NETCFG_ERROR_LEN]);
+
 /* Takes everything away and frees n; NULL is a no-op. Connections must have
  * ended before, see netcfg_destroy_sockets(). */
 void netcfg_free(struct netcfg *n);

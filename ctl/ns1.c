@@ -425,7 +425,7 @@ static bool call_ns1(struct ctlserver_client *c, const char *name, const json_t 
     else if (strcmp(name, "Drain") == 0)
         ns1_drain(c, n, params, more);
     else
-        return ns1_call_socket(c, name, params, n);
+        return ns1_call_socket(c, name, params, n) || ns1_call_policy(c, name, params, n);
     return true;
 }
 

@@ -4,6 +4,7 @@
 #ifndef TCNS_CTL_NS1_H
 #define TCNS_CTL_NS1_H
 
+#include "ctl/change.h"
 #include "ctl/ctlserver.h"
 #include "ctl/daemon.h"
 #include "ctl/ns1_drain.h"
@@ -26,6 +27,9 @@ struct ns1 {
     ino_t netns_inode;
     struct ns1_watch *watch;
     struct ns1_drain *drain;
+    /* NULL: read the configuration again; else a request of change.h. Return: 0; -errno and a
+     * sentence. */
+    int (*change)(void *arg, const char *request, char text[CHANGE_TEXT_LEN]);
     void (*on_down)(void *arg, int client_fd); /* fd is borrowed */
     void (*on_drain)(void *arg, int client_fd, unsigned timeout_s, enum tunnel_drain new);
     void *arg;
@@ -45,6 +49,10 @@ void ns1_permission_denied(struct ctlserver_client *c);
 
 /* Serves the methods for the owner of a socket. Return: false when name is none of them. */
 bool ns1_call_socket(struct ctlserver_client *c, const char *name, const json_t *params,
+                     const struct ns1 *n);
+
+/* Serves GetPolicy, SetPolicy, Reload. Return: false when name is none of them. */
+bool ns1_call_policy(struct ctlserver_client *c, const char *name, const json_t *params,
                      const struct ns1 *n);
 
 /* The method GetSession. */

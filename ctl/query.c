@@ -102,6 +102,15 @@ void query_done(struct query *q)
     ctlclient_done(&q->client);
 }
 
+/* What is not is '?' then. Return: text. */
+static const char *printable(char *text)
+{
+    for (char *c = text; *c; c++)
+        if (*c < ' ' || *c > '~')
+            *c = '?';
+    return text;
+}
+
 json_t *query_next(struct query *q, bool *ret_continues)
 {
     char error[CTLCLIENT_ERROR_LEN];
@@ -110,6 +119,8 @@ json_t *query_next(struct query *q, bool *ret_continues)
     int err = ctlclient_next(&q->client, &reply, ret_continues, error);
     if (err == -EREMOTEIO && strcmp(error, "org.varlink.service.PermissionDenied") == 0)
         die(EXIT_PERMISSION, "only root may do that to \"%s\"", q->netns);
+    if (err == -EREMOTEIO && q->client.reason[0])
+        die(EXIT_NEGATIVE, "%s", printable(q->client.reason));
     if (err == -EREMOTEIO)
         die(EXIT_NEGATIVE, "the daemon of \"%s\" says %s", q->netns, error);
     if (err)
@@ -122,8 +133,5 @@ const char *query_text(const json_t *object, const char *key, char *out, size_t 
     const char *text = json_string_value(json_object_get(object, key));
 
     snprintf(out, out_len, "%s", text ? text : "");
-    for (char *c = out; *c; c++)
-        if (*c < ' ' || *c > '~')
-            *c = '?';
-    return out;
+    return printable(out);
 }

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ctl/suites.h"
+
 #define SECONDS_MAX (24 * 60 * 60)
 
 static int fail(char err[SETTINGS_ERROR_LEN], int code, const char *fmt, ...)
@@ -134,6 +136,60 @@ bool settings_has(const char *key)
         if (strcmp(own[i].key, key) == 0)
             return true;
     return ruletext_set_setting(&s, key, "", err) != -ENOENT;
+}
+
+bool settings_require(const struct daemon_options *opts)
+{
+    bool found = opts->policy == TUNNEL_POLICY_REQUIRE;
+
+    for (size_t i = 0; i < opts->rule_cnt && !found; i++)
+        found = opts->rules[i].action == TUNNEL_POLICY_REQUIRE;
+    return found;
+}
+
+static int test_one(const struct session_config *one, const char *name, const char *key,
+                    char err[SETTINGS_ERROR_LEN])
+{
+    if (session_selftest(one) == TCNS_OK)
+        return 0;
+    return fail(err, -ENOTSUP, "the crypto libraries cannot do %s; leave it out with --%s", name,
+                key);
+}
+
+int settings_test(const struct daemon_options *opts, char err[SETTINGS_ERROR_LEN])
+{
+    struct policy_config cfg = daemon_policy(opts);
+    struct session_config all;
+    struct policy *policy;
+    int e = policy_new(&cfg, &policy);
+
+    if (e)
+        return fail(err, e, "cannot read the policy: %s", strerror(-e));
+    policy_suites(policy, &all);
+    policy_unref(policy);
+    for (size_t i = 0; i < all.tep_cnt && !e; i++) {
+        struct session_config one = {.teps = {all.teps[i]}, .tep_cnt = 1};
+        e = test_one(&one, suites_tep_name(all.teps[i]), "tep", err);
+    }
+    for (size_t i = 0; i < all.aead_cnt && !e; i++) {
+        struct session_config one = {.aeads = {all.aeads[i]}, .aead_cnt = 1};
+        e = test_one(&one, suites_aead_name(all.aeads[i]), "aead", err);
+    }
+    return e;
+}
+
+int settings_copy(const struct daemon_options *opts, struct daemon_options *ret)
+{
+    size_t len = opts->rule_cnt * sizeof(*opts->rules);
+    struct policy_rule *rules = malloc(len ? len : 1);
+
+    if (!rules)
+        return -ENOMEM;
+    if (len)
+        memcpy(rules, opts->rules, len);
+    *ret = *opts;
+    ret->rules = rules;
+    return 0;
 }
 
 void settings_move(struct daemon_options *to, struct daemon_options *from)

@@ -25,6 +25,16 @@ int settings_set(struct daemon_options *opts, const char *key, const char *value
 int settings_add_rule(struct daemon_options *opts, const struct policy_rule *rule,
                       char err[SETTINGS_ERROR_LEN]);
 
+/* Return: whether the policy or a rule says require. */
+bool settings_require(const struct daemon_options *opts);
+
+/* Can the crypto libraries do what connections may negotiate? It takes a few ms. Return: 0;
+ * -ENOTSUP and a sentence. */
+int settings_test(const struct daemon_options *opts, char err[SETTINGS_ERROR_LEN]);
+
+/* A copy of everything in opts, with rules of its own. Return: 0; -ENOMEM. */
+int settings_copy(const struct daemon_options *opts, struct daemon_options *ret);
+
 /* Moves all of them to to, whose rules are freed only by who has a copy of them. */
 void settings_move(struct daemon_options *to, struct daemon_options *from);
 

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "ctl/change.h"
 #include "ctl/channel.h"
 #include "ctl/ctlsock.h"
 #include "ctl/fds.h"
@@ -26,6 +27,8 @@
 #include "ctl/netns.h"
 #include "ctl/ns1.h"
 #include "ctl/sdnotify.h"
+#include "ctl/settings.h"
+#include "ctl/sources.h"
 #include "ctl/worker.h"
 #include "tunnel/uplink.h"
 
@@ -43,7 +46,8 @@
 #define WAITERS_MAX    8 /* clients whose Down is not answered yet */
 
 struct supervisor {
-    const struct daemon_options *opts;
+    const struct daemon_options *opts; /* now */
+    struct daemon_options now;         /* as given, with later changes */
     struct netcfg *cfg;
     struct ctlsock doors;
     struct sockdiag_list older; /* connections that were there first; sorted */
@@ -319,8 +323,8 @@ static void on_ready(struct supervisor *s)
         log_warn(DAEMON_KEYLOG_WARNING, s->opts->keylog_path);
     if (s->give_up_ms)
         log_info("attached; %zu uplinks, the first is %s, policy %s, %zu older connections",
-                 s->told.uplinks.cnt, s->told.uplinks.entries[0].name,
-                 policy_name(s->opts->policy), s->older.cnt);
+                 s->told.uplinks.cnt, s->told.uplinks.entries[0].name, policy_name(s->opts->policy),
+                 s->older.cnt);
     if (s->give_up_ms)
         tell_ready(s);
     s->give_up_ms = 0;
@@ -390,42 +394,122 @@ static void on_failed(struct supervisor *s, const struct worker_message *m)
         log_error("the worker cannot start: %.*s", WORKER_TEXT_LEN, m->text);
 }
 
+/* --- Changes ---------------------------------------------------------------- */
+
+static int use(struct supervisor *s, struct daemon_options *next, char text[CHANGE_TEXT_LEN])
+{
+    int err = settings_test(next, text);
+
+    if (!err)
+        err = netcfg_change(s->cfg, &next->bypass, settings_require(next), text);
+    if (err) {
+        settings_done(next);
+        return err;
+    }
+    settings_done(&s->now);
+    s->now = *next;
+    log_info("policy %s, %zu rules", policy_name(s->now.policy), s->now.rule_cnt);
+    return 0;
+}
+
+/* Return: 0; -errno and a sentence: nothing has changed. */
+static int change(struct supervisor *s, const char *request, char text[CHANGE_TEXT_LEN])
+{
+    struct daemon_options next;
+    int err;
+
+    if (request)
+        err = change_make(s->opts, request, &next, text);
+    else
+        err = sources_reload(s->opts->sources, s->opts, &next, text);
+    if (!err)
+        err = use(s, &next, text);
+    if (err)
+        log_error("cannot change the settings: %s", text);
+    return err;
+}
+
+/* The worker waits for it. */
+static void on_change(struct supervisor *s, const char *request)
+{
+    struct supervisor_message m = {.event = SUPERVISOR_ANSWER};
+    struct change_answer *a = &m.answer;
+
+    sdnotify_reloading(s->opts->notify);
+    a->err = change(s, request, a->text);
+    tell_ready(s);
+    int fd = a->err ? -1 : change_store(s->opts);
+    if (!a->err && fd < 0) {
+        a->err = fd;
+        snprintf(a->text, sizeof(a->text), "cannot hand the settings over: %s", strerror(-fd));
+    }
+    int err = channel_send(s->channel, &m, sizeof(m), &fd, fd >= 0);
+    if (err)
+        log_error("cannot answer the worker: %s", strerror(-err));
+    if (fd >= 0)
+        close(fd);
+}
+
+/* The worker asks then, so that it stands still meanwhile. */
+static void on_hangup(struct supervisor *s)
+{
+    struct supervisor_message m = {.event = SUPERVISOR_RELOAD};
+    char text[CHANGE_TEXT_LEN];
+
+    if (s->channel >= 0)
+        (void)channel_send(s->channel, &m, sizeof(m), NULL, 0);
+    else
+        (void)change(s, NULL, text);
+}
+
+/* A message of the worker. */
+struct incoming {
+    struct worker_message m;
+    char request[CHANGE_REQUEST_LEN + 1]; /* "": none */
+};
+
 /* Return: whether there was a message; *ret_fd is -1 when none came along. */
-static bool receive(int channel, struct worker_message *ret, int *ret_fd)
+static bool receive(int channel, struct incoming *ret, int *ret_fd)
 {
     int fds[CHANNEL_FD_MAX_CNT];
     size_t fd_cnt;
+    ssize_t n = channel_receive(channel, ret, sizeof(*ret) - 1, fds, &fd_cnt);
 
-    if (channel_receive(channel, ret, sizeof(*ret), fds, &fd_cnt) != (ssize_t)sizeof(*ret))
+    if (n < (ssize_t)sizeof(ret->m))
         return false;
+    ret->request[n - (ssize_t)sizeof(ret->m)] = '\0';
     *ret_fd = fd_cnt > 0 ? fds[0] : -1;
     return true;
 }
 
 static void on_channel(struct supervisor *s)
 {
-    struct worker_message m;
+    static struct incoming in;
+    const struct worker_message *m = &in.m;
     int fd;
 
-    while (s->channel >= 0 && receive(s->channel, &m, &fd)) {
-        switch (m.event) {
+    while (s->channel >= 0 && receive(s->channel, &in, &fd)) {
+        switch (m->event) {
         case WORKER_READY:
             on_ready(s);
             break;
         case WORKER_FAILED:
-            on_failed(s, &m);
+            on_failed(s, m);
             break;
         case WORKER_DOWN:
             on_down(s, fd);
             break;
         case WORKER_DRAIN:
-            on_drain(s, &m, fd);
+            on_drain(s, m, fd);
             break;
         case WORKER_DRAINING:
             on_draining(s);
             break;
         case WORKER_DRAINED:
             s->end = true;
+            break;
+        case WORKER_CHANGE:
+            on_change(s, in.request[0] ? in.request : NULL);
             break;
         }
     }
@@ -475,6 +559,12 @@ static void on_signal(struct supervisor *s)
         return;
     if (info.ssi_signo == SIGCHLD)
         return; /* it was only to wake us, see reap_orphans() */
+    if (info.ssi_signo == SIGHUP) {
+        log_info("signal %u from process %u: reading the configuration", info.ssi_signo,
+                 info.ssi_pid);
+        on_hangup(s);
+        return;
+    }
     log_info("ending: signal %u from process %u", info.ssi_signo, info.ssi_pid);
     if (s->opts->drain_s && !s->drain_end_ms && !s->give_up_ms) {
         start_drain(s, s->opts->drain_s, s->opts->drain_new);
@@ -642,10 +732,11 @@ static int take_signals(struct supervisor *s)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     if (s->pid == 1)
         sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_SETMASK, &set, NULL);
-    signal(SIGHUP, SIG_IGN);
+    signal(SIGHUP, SIG_DFL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD, SIG_DFL);
     s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -679,7 +770,7 @@ static int start(struct supervisor *s)
         err = enter(s);
     if (err)
         return err;
-    bool strict = s->opts->policy == TUNNEL_POLICY_REQUIRE;
+    bool strict = settings_require(s->opts);
     err = netcfg_new(&s->opts->uplinks, &s->opts->bypass, strict, &s->cfg, text);
     if (err)
         return fail(s, err, "%s", text);
@@ -723,6 +814,7 @@ static void stop(struct supervisor *s)
     }
     sockdiag_done(&s->older);
     sockdiag_done(&s->carried);
+    settings_done(&s->now);
     if (s->beat_fd >= 0)
         close(s->beat_fd);
     if (s->signal_fd >= 0)
@@ -733,7 +825,7 @@ int supervisor_run(const struct daemon_options *opts, supervisor_ready_fn ready,
                    char err[DAEMON_ERROR_LEN])
 {
     struct supervisor s = {
-        .opts = opts,
+        .now = *opts,
         .doors = CTLSOCK_NONE,
         .pid = getpid(),
         .signal_fd = -1,
@@ -747,8 +839,11 @@ int supervisor_run(const struct daemon_options *opts, supervisor_ready_fn ready,
         .started_s = clock_epoch_s(),
     };
 
+    s.opts = &s.now;
     log_set_level(opts->log_level);
-    if (start(&s) == 0)
+    if (settings_copy(opts, &s.now) < 0)
+        fail(&s, -ENOMEM, "out of memory");
+    else if (start(&s) == 0)
         loop(&s);
     stop(&s);
     return s.failed;

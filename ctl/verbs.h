@@ -10,6 +10,8 @@ int up_main(int argc, char **argv);
 int down_main(int argc, char **argv);
 int metrics_main(int argc, char **argv);
 int sessions_main(int argc, char **argv);
+int policy_main(int argc, char **argv);
+int reload_main(int argc, char **argv);
 int cache_main(int argc, char **argv);
 int cni_main(int argc, char **argv);
 int check_main(int argc, char **argv);

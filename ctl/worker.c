@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <ev.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,16 +16,19 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "ctl/change.h"
 #include "ctl/channel.h"
 #include "ctl/ctlserver.h"
 #include "ctl/ns1.h"
-#include "ctl/suites.h"
+#include "ctl/settings.h"
 #include "ctl/wishes.h"
 #include "tunnel/tunnel.h"
 #include "tunnel/uplink.h"
 
 /* Secrets for the next connection to a peer; about 150 bytes of locked memory each. */
 #define RESUME_MAX_CNT 1024
+
+#define ANSWER_MS 5000 /* of the supervisor, see change.h */
 
 #define DRAIN_LOOK_S  0.1
 #define DRAIN_TELL_MS 1000
@@ -42,6 +46,8 @@ struct worker {
     ev_timer drain_look;
     int64_t drain_until_ms, drain_told_ms;
     size_t drain_left; /* as last told */
+    struct daemon_options opts; /* as they are now */
+    bool reload_wanted;
     ev_io channel;
     ev_signal term;
     ev_timer beat;
@@ -107,7 +113,7 @@ static void on_links(struct worker *w, const struct worker_links *new, const int
     for (size_t i = 0; i < before->cnt; i++)
         if (!links_has(&new->uplinks, before->entries[i].ifindex))
             tunnel_del_uplink(w->tunnel, before->entries[i].ifindex);
-    for (size_t i = 0; i < new->uplinks.cnt && next < fd_cnt; i++) {
+    for (size_t i = 0; i < new->uplinks.cnt &&next < fd_cnt; i++) {
         const struct links_entry *e = &new->uplinks.entries[i];
 
         if (e->ifindex > 0 && !links_has(before, e->ifindex))
@@ -151,9 +157,51 @@ static void start_drain(struct worker *w, const struct supervisor_message *from)
     }
 }
 
+/* --- Changes ---------------------------------------------------------------- */
+
+static int use_settings(struct worker *w, int fd)
+{
+    int err = change_load(fd, &w->opts);
+    if (err)
+        return err;
+    struct policy_config cfg = daemon_policy(&w->opts);
+    err = tunnel_set_policy(w->tunnel, &cfg);
+    if (err)
+        return err;
+    tunnel_set_fallback_time(w->tunnel, w->opts.fallback_s);
+    ns1_watch_daemon(&w->watch, "the policy has changed");
+    return 0;
+}
+
+/* Leaves in a what became of it. */
+static void on_answer(struct worker *w, struct change_answer *a, int fd)
+{
+    if (a->err)
+        return;
+    a->err = fd < 0 ? -EIO : use_settings(w, fd);
+    if (!a->err)
+        return;
+    snprintf(a->text, sizeof(a->text), "cannot use the new settings: %s", strerror(-a->err));
+    log_error("worker: %s", a->text);
+}
+
+static int send_request(const struct worker *w, const char *request)
+{
+    static struct {
+        struct worker_message m;
+        char request[CHANGE_REQUEST_LEN];
+    } out;
+    size_t len = request ? strlen(request) : 0; /* change_request() has seen to it that it fits */
+
+    out.m = (struct worker_message){.event = WORKER_CHANGE};
+    memcpy(out.request, request ? request : "", len);
+    return channel_send(w->args->channel, &out, sizeof(out.m) + len, NULL, 0);
+}
+
 /* --- The supervisor --------------------------------------------------------- */
 
-static void on_message(struct worker *w, const struct supervisor_message *m, const int *fds,
+/* m->answer becomes what became of it. */
+static void on_message(struct worker *w, struct supervisor_message *m, const int *fds,
                        size_t fd_cnt)
 {
     switch (m->event) {
@@ -163,21 +211,64 @@ static void on_message(struct worker *w, const struct supervisor_message *m, con
     case SUPERVISOR_DRAIN:
         start_drain(w, m);
         break;
+    case SUPERVISOR_RELOAD:
+        w->reload_wanted = true;
+        break;
+    case SUPERVISOR_ANSWER:
+        on_answer(w, &m->answer, fd_cnt > 0 ? fds[0] : -1);
+        if (fd_cnt > 0)
+            close(fds[0]);
+        break;
     }
+}
+
+/* Return: whether there was a message; -errno when there is nobody any more. */
+static int take_message(struct worker *w, struct supervisor_message *ret)
+{
+    int fds[CHANNEL_FD_MAX_CNT];
+    size_t fd_cnt;
+    ssize_t n = channel_receive(w->args->channel, ret, sizeof(*ret), fds, &fd_cnt);
+
+    if (n == (ssize_t)sizeof(*ret)) {
+        on_message(w, ret, fds, fd_cnt);
+        return 1;
+    }
+    return n == 0 ? -ECONNRESET : n < 0 && n != -EAGAIN && n != -EINTR ? (int)n : 0;
+}
+
+/* Waits, see change.h; an answer that is late is taken when it comes. */
+static int change(void *arg, const char *request, char text[CHANGE_TEXT_LEN])
+{
+    struct worker *w = arg;
+    struct pollfd p = {.fd = w->args->channel, .events = POLLIN};
+    int64_t until = clock_ms() + ANSWER_MS, left = ANSWER_MS;
+    struct supervisor_message m;
+    int err = send_request(w, request);
+
+    while (err >= 0 && left > 0) {
+        err = poll(&p, 1, (int)left) == 1 ? take_message(w, &m) : 0;
+        if (err == 1 && m.event == SUPERVISOR_ANSWER) {
+            snprintf(text, CHANGE_TEXT_LEN, "%s", m.answer.text);
+            return m.answer.err;
+        }
+        left = until - clock_ms();
+    }
+    snprintf(text, CHANGE_TEXT_LEN, "the supervisor does not answer");
+    return err < 0 ? err : -ETIMEDOUT;
 }
 
 static void on_channel(struct ev_loop *loop, ev_io *w, int events)
 {
     struct worker *worker = w->data;
-    int fds[CHANNEL_FD_MAX_CNT];
     struct supervisor_message m;
-    size_t fd_cnt;
+    char text[CHANGE_TEXT_LEN];
 
-    ssize_t n = channel_receive(w->fd, &m, sizeof(m), fds, &fd_cnt);
-    if (n == (ssize_t)sizeof(m))
-        on_message(worker, &m, fds, fd_cnt);
-    else if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
+    if (take_message(worker, &m) < 0)
         ev_break(loop, EVBREAK_ALL);
+    if (!worker->reload_wanted)
+        return;
+    worker->reload_wanted = false;
+    (void)change(worker, NULL, text); /* the supervisor has logged what came of it */
 }
 
 /* The first of all; later ones come with a socket from the supervisor. At least one must
@@ -233,38 +324,17 @@ static void on_drain(void *arg, int client_fd, unsigned timeout_s, enum tunnel_d
     tell(w->args, &m, client_fd);
 }
 
-static void test_one(const struct worker_args *args, const struct session_config *one,
-                     const char *name, const char *option)
-{
-    char what[WORKER_TEXT_LEN];
-
-    if (session_selftest(one) == TCNS_OK)
-        return;
-    snprintf(what, sizeof(what), "the crypto libraries cannot do %s; leave it out with --%s", name,
-             option);
-    fail(args, -ENOTSUP, what);
-}
-
 /* Not only to find out: what the crypto libraries load on first use is loaded now. */
 static void test_crypto(const struct worker_args *args)
 {
-    struct policy_config cfg = daemon_policy(args->opts);
-    struct session_config all;
-    struct policy *policy;
+    char err[SETTINGS_ERROR_LEN];
+    int e = settings_test(args->opts, err);
 
-    int err = policy_new(&cfg, &policy);
-    if (err)
-        fail(args, err, "cannot read the policy");
-    policy_suites(policy, &all);
-    policy_unref(policy);
-    for (size_t i = 0; i < all.tep_cnt; i++) {
-        struct session_config one = {.teps = {all.teps[i]}, .tep_cnt = 1};
-        test_one(args, &one, suites_tep_name(all.teps[i]), "tep");
-    }
-    for (size_t i = 0; i < all.aead_cnt; i++) {
-        struct session_config one = {.aeads = {all.aeads[i]}, .aead_cnt = 1};
-        test_one(args, &one, suites_aead_name(all.aeads[i]), "aead");
-    }
+    if (e)
+        fail(args, e, err);
+    /* What a later policy may need. */
+    if (session_selftest(&session_config_default) != TCNS_OK)
+        log_info("the crypto libraries cannot do everything; what is used, they can");
 }
 
 static void start_tunnel(struct worker *w)
@@ -277,7 +347,7 @@ static void start_tunnel(struct worker *w)
         .loop = w->loop,
         .tun_fd = a->tun_fd,
         .tun_ifindex = a->tun_ifindex,
-        .policy = daemon_policy(a->opts),
+        .policy = daemon_policy(&w->opts),
         .wish = w->wishes ? wishes_find : NULL,
         .wish_arg = w->wishes,
         .resume_max_cnt = RESUME_MAX_CNT,
@@ -312,7 +382,8 @@ static void start_server(struct worker *w)
         .wishes = w->wishes,
         .supervisor = a->supervisor,
         .links = &w->links,
-        .opts = a->opts,
+        .opts = &w->opts,
+        .change = change,
         .restarts = a->restarts,
         .started_s = a->started_s,
         .netns_inode = a->netns_inode,
@@ -351,6 +422,8 @@ void worker_run(const struct worker_args *args)
     w.loop = ev_default_loop(EVFLAG_AUTO);
     if (!w.loop)
         fail(args, -ENOMEM, "cannot make an event loop");
+    if (settings_copy(args->opts, &w.opts) < 0)
+        fail(args, -ENOMEM, "cannot read the settings");
     test_crypto(args);
     start_tunnel(&w);
     start_server(&w);
@@ -360,5 +433,6 @@ void worker_run(const struct worker_args *args)
     tunnel_free(w.tunnel);
     ctlserver_free(w.server);
     wishes_free(w.wishes);
+    settings_done(&w.opts);
     _exit(0);
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "ctl/change.h"
 #include "ctl/ctlsock.h"
 #include "ctl/daemon.h"
 #include "ctl/links.h"
@@ -25,6 +26,7 @@ enum worker_event {
     WORKER_DRAIN,  /* likewise, but as drain_s and drain say */
     WORKER_DRAINING, /* no new connection is carried from now on */
     WORKER_DRAINED,  /* none is left */
+    WORKER_CHANGE, /* see change.h; a request follows, or nothing: read the configuration */
 };
 
 #define WORKER_TEXT_LEN 200
@@ -47,11 +49,14 @@ enum supervisor_event {
     SUPERVISOR_LINKS, /* which uplinks there are now. For each that was not among those of the last
                          time a packet socket comes along, in that order */
     SUPERVISOR_DRAIN, /* carry no new connection, and tell when the last has ended */
+    SUPERVISOR_RELOAD, /* send WORKER_CHANGE */
+    SUPERVISOR_ANSWER, /* to WORKER_CHANGE; without an error new settings come along, see change.h */
 };
 
 struct supervisor_message {
     enum supervisor_event event;
     struct worker_links links;
+    struct change_answer answer;
     enum tunnel_drain drain;
     int64_t drain_until_ms; /* CLOCK_MONOTONIC; for show */
 };

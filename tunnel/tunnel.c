@@ -622,7 +622,7 @@ static int configure_relay(struct tunnel *t)
     t->relay.wish = cfg->wish;
     t->relay.wish_arg = cfg->wish_arg;
     t->relay.keylog_fd = cfg->keylog_fd;
-    t->relay.fallback_ms = (cfg->fallback_s ? cfg->fallback_s : FALLBACK_DEFAULT_S) * 1000ull;
+    tunnel_set_fallback_time(t, cfg->fallback_s);
     /* Without memory for it connections are merely not resumed. */
     t->relay.cache = cfg->resume_max_cnt ? resume_cache_new(cfg->resume_max_cnt) : NULL;
     if (t->relay.cache)
@@ -706,6 +706,11 @@ int tunnel_set_policy(struct tunnel *t, const struct policy_config *cfg)
     if (err == 0)
         relay_set_policy(&t->relay, policy);
     return err;
+}
+
+void tunnel_set_fallback_time(struct tunnel *t, unsigned seconds)
+{
+    t->relay.fallback_ms = (seconds ? seconds : FALLBACK_DEFAULT_S) * 1000ull;
 }
 
 const struct policy *tunnel_policy(const struct tunnel *t)

@@ -99,6 +99,9 @@ void tunnel_free(struct tunnel *t);
  * exist go on as they are. Return: 0; -E2BIG, -ENOMEM, and nothing has changed. */
 int tunnel_set_policy(struct tunnel *t, const struct policy_config *cfg);
 
+/* See fallback_s of tunnel_config; for peers that are remembered from now on. */
+void tunnel_set_fallback_time(struct tunnel *t, unsigned seconds);
+
 /* The policy of new connections; borrowed until the next tunnel_set_policy(). */
 const struct policy *tunnel_policy(const struct tunnel *t);
 

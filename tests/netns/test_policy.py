@@ -3,9 +3,12 @@
 import contextlib
 import errno
 import json
+import os
+import signal
+import threading
 
 import tap
-from lab import binary, expect, expect_eq
+from lab import binary, expect, expect_eq, wait_for
 
 
 @contextlib.contextmanager
@@ -216,6 +219,206 @@ def test_wrong_configuration(lab):
     r = a.tcns("up", "--config", lab.file("none"), check=False)
     expect_eq((r.returncode, "cannot read" in r.stderr), (2, True), r.stderr)
     expect("tcpcrypt0" not in a.snapshot()["link"], "it did not attach")
+
+
+def policy_of(ns):
+    return json.loads(ns.tcns("policy", "--json").stdout)
+
+
+def write(path, text):
+    with open(path, "w") as f:
+        f.write(text)
+
+
+def check_flow(client, server):
+    """Both ends of a connection still carry bytes."""
+    for x, y in ((client, server), (server, client)):
+        x.sendall(b"still")
+        expect_eq(y.recv(5), b"still")
+
+
+def test_set_policy(lab):
+    _, a, b, c = lab.star("a", "b", "c")
+    a.up(*rules("off name=first port=7001"))
+    b.up()
+    with talk(a, b, 7000) as encrypted, talk(a, c, 7002) as clear, talk(a, b, 7001) as off:
+        a.tcns("policy", "--policy", "require", "--rule", "off port=7003", "--rule", "prefer in")
+        p = policy_of(a)
+        expect_eq((p["policy"], [r["text"] for r in p["rules"]], p["otherwise"]["text"]),
+                  ("require", ["off port=7003", "prefer in"], "require"))
+        expect_eq(seen(a, b, 7003), ("rule-off", 1, None))
+        expect_eq(seen(c, a, 7004, at=a), ("peer-no-eno", 2, None))
+        expect(refused(a, c, 7006))
+        for pair in (encrypted, clear, off):
+            check_flow(*pair)
+        expect_eq(session_at(a, 7001)["rule_name"], "first", "as it was")
+        p = policy_of(a)
+        expect_eq([r["matched"] for r in p["rules"]] + [p["otherwise"]["matched"]], [1, 1, 1])
+        # parts of it
+        a.tcns("policy", "--no-rules")
+        expect_eq((policy_of(a)["policy"], policy_of(a)["rules"]), ("require", []))
+        a.tcns("policy", "--rule", "off in name=x")
+        a.tcns("policy", "--policy", "prefer")
+        expect_eq((policy_of(a)["policy"], policy_of(a)["rules"][0]["text"]),
+                  ("prefer", "off in name=x"))
+        expect_eq(json.loads(a.tcns("status", "--json").stdout)["policy"], "prefer")
+        for pair in (encrypted, clear, off):
+            check_flow(*pair)
+        shown = a.tcns("policy").stdout.splitlines()
+        expect_eq([line.split() for line in shown],
+                  [["#", "MATCHED", "RULE"], ["1", "0", "off", "in", "name=x"],
+                   ["else", "0", "prefer"]])
+    # the next worker has it, too
+    worker = json.loads(a.tcns("status", "--json").stdout)["worker_pid"]
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: a.tcns("status", "--wait", "5", check=False).returncode == 0)
+    expect_eq(policy_of(a)["rules"][0]["text"], "off in name=x")
+    expect_eq(seen(b, a, 7005, at=a), ("rule-off", 1, "x"))
+
+
+def test_set_policy_wrong(lab):
+    _, a = lab.star("a")
+    a.up(*rules("off name=keep"))
+    for args, code, words in ((("--rule", "maybe"), 2, "none of prefer, require, off"),
+                              (("--policy", "bypass"), 2, "none of prefer, require, off"),
+                              (("--rule", "off name=x", "--rule", "off name=x"), 1, "same name")):
+        r = a.tcns("policy", *args, check=False)
+        expect_eq((r.returncode, words in r.stderr), (code, True), r.stderr)
+    expect_eq([x["text"] for x in policy_of(a)["rules"]], ["off name=keep"])
+    r = a.tcns("reload", check=False)
+    expect_eq((r.returncode, "started without a configuration file" in r.stderr), (1, True),
+              r.stderr)
+    a.down()
+    expect_eq(a.tcns("reload", check=False).returncode, 3)
+    expect_eq(a.tcns("policy", check=False).returncode, 3)
+
+
+def test_who_may_change(lab):
+    """Reading is everybody's; by the abstract name and by --ctl only the privileged change."""
+    _, a = lab.star("a")
+    conf = lab.file("a.conf")
+    door = lab.file("door")
+    write(conf, "[daemon]\n")
+    a.tcns("up", "--config", conf, "--ctl", door, "--log", a.log_path())
+    os.chmod(lab.dir, 0o755)
+    os.chmod(door, 0o777)
+    nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+              "--bounding-set", "-all", "--inh-caps", "-all", binary())
+    for where in ((), ("--ctl", door)):
+        expect_eq(a.run(*nobody, "policy", *where).returncode, 0, "reading")
+        for call in (("policy", "--policy", "off"), ("policy", "--no-rules"), ("reload",)):
+            r = a.run(*nobody, *call, *where, check=False)
+            expect_eq(r.returncode, 4, f"{call} {where}: {r.stderr}")
+    expect_eq(policy_of(a)["policy"], "prefer")
+    a.run(binary(), "policy", "--policy", "off")  # CAP_NET_ADMIN, by the abstract name
+    expect_eq(policy_of(a)["policy"], "off")
+    a.tcns("reload")  # by the path
+    expect_eq(policy_of(a)["policy"], "prefer")
+
+
+def test_reload(lab):
+    _, a, b, c = lab.star("a", "b", "c")
+    b.up()
+    conf = lab.file("a.conf")
+    write(conf, "[daemon]\nbypass = none\nlog = /dev/null\n[rule one]\naction = off\nport = 7001\n")
+    a.tcns("up", "--config", conf, "--log", a.log_path(), "-v", "--rule", "prefer port=7009 name=flag")
+    with talk(a, b, 7000) as encrypted, talk(a, c, 7002) as clear:
+        write(conf, "[daemon]\nbypass = none\npolicy = require\nuplink = eth0\n"
+                    "[rule two]\naction = off\nport = 7003\n")
+        a.tcns("reload")
+        p = policy_of(a)
+        expect_eq((p["policy"], [r.get("name") for r in p["rules"]], p["config"]),
+                  ("require", ["flag", "two"], conf), "the command line's rule stays first")
+        expect("uplink is read at the start only" in open(a.log_path()).read())
+        expect_eq(seen(a, b, 7003), ("rule-off", 2, "two"))
+        expect(refused(a, c, 7004))
+        for text, words in (("[daemon]\npolicy = maybe\n", f"{conf}:2: policy:"),
+                            ("[daemon]\ncolour = red\n", f"{conf}:2: \"colour\""),
+                            ("nonsense\n", f"{conf}:1: "),
+                            ("[rule x]\naction = off\n[rule x]\naction = off\n", "same name")):
+            write(conf, text)
+            r = a.tcns("reload", check=False)
+            expect_eq((r.returncode, words in r.stderr), (1, True), r.stderr)
+            expect(words in open(a.log_path()).read(), "and in the log")
+        os.unlink(conf)
+        r = a.tcns("reload", check=False)
+        expect_eq((r.returncode, "cannot read" in r.stderr), (1, True), r.stderr)
+        expect_eq(policy_of(a)["policy"], "require", "all is as it was")
+        for pair in (encrypted, clear):
+            check_flow(*pair)
+        # SIGHUP
+        write(conf, "[daemon]\nbypass = none\npolicy = off\n")
+        supervisor = json.loads(a.tcns("status", "--json").stdout)["pid"]
+        os.kill(supervisor, signal.SIGHUP)
+        wait_for(lambda: policy_of(a)["policy"] == "off")
+        write(conf, "[daemon]\npolicy = nonsense\n")
+        os.kill(supervisor, signal.SIGHUP)
+        wait_for(lambda: "\"nonsense\" is none of" in open(a.log_path()).read())
+        expect_eq(policy_of(a)["policy"], "off")
+        for pair in (encrypted, clear):
+            check_flow(*pair)
+        expect_eq(json.loads(a.tcns("status", "--json").stdout)["worker_restarts"], 0)
+
+
+def test_reload_under_load(lab):
+    """Connections open, carry bytes and end while the policy changes all the time."""
+    _, a, b = lab.star("a", "b")
+    b.up()
+    conf = lab.file("a.conf")
+    write(conf, "[daemon]\nbypass = none\n")
+    a.tcns("up", "--config", conf, "--log", a.log_path())
+    data = os.urandom(1 << 20)
+    failed, done = [], []
+    stop, served = threading.Event(), threading.Event()
+
+    def serve(listener):
+        while not served.is_set():
+            with contextlib.suppress(TimeoutError):
+                s, _ = listener.accept()
+                with s:
+                    s.settimeout(20)
+                    while part := s.recv(65536):
+                        s.sendall(part)
+
+    def client():
+        while not stop.is_set():
+            try:
+                with a.connect(b.ip4, 7000) as c:
+                    got = bytearray()
+                    sender = threading.Thread(target=c.sendall, args=(data,))
+                    sender.start()
+                    while len(got) < len(data):
+                        got += c.recv(65536) or failed.append("end of file")
+                    sender.join()
+                    if bytes(got) != data:
+                        failed.append("other bytes")
+                    done.append(1)
+            except (OSError, TypeError) as e:
+                failed.append(repr(e))
+                return
+
+    listener = b.listen(7000)
+    listener.settimeout(0.2)
+    servers = [threading.Thread(target=serve, args=(listener,)) for _ in range(2)]
+    clients = [threading.Thread(target=client) for _ in range(2)]
+    for t in servers + clients:
+        t.start()
+    try:
+        for i in range(30):
+            write(conf, f"[daemon]\nbypass = none\n[rule r{i}]\n"
+                        f"action = {('off', 'require', 'prefer')[i % 3]}\n")
+            a.tcns("reload")
+    finally:
+        wait_for(lambda: len(done) >= 4 or failed, 20)
+        stop.set()
+        for t in clients:
+            t.join()
+        served.set()
+        for t in servers:
+            t.join()
+        listener.close()
+    expect_eq(failed, [])
+    expect_eq(policy_of(a)["rules"][0]["name"], "r29")
 
 
 if __name__ == "__main__":

@@ -159,8 +159,24 @@ int tunnel_pass(struct tunnel *t, const struct tuple *tuple)
     return -1;
 }
 
+int tunnel_set_policy(struct tunnel *t, const struct policy_config *cfg)
+{
+    return -1;
+}
+
+void tunnel_set_fallback_time(struct tunnel *t, unsigned seconds)
+{
+}
+
 void tunnel_free(struct tunnel *t)
 {
+}
+
+static struct policy *the_policy;
+
+const struct policy *tunnel_policy(const struct tunnel *t)
+{
+    return the_policy;
 }
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <ev.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -528,9 +529,158 @@ static void test_socket_methods_without_a_socket(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
+/* --- Policy ------------------------------------------------------------------------ */
+
+static char *last_request; /* NULL: a reload */
+
+static int fake_change(void *arg, const char *request, char text[CHANGE_TEXT_LEN])
+{
+    const char *refusal = arg;
+
+    free(last_request);
+    last_request = request ? strdup(request) : NULL;
+    snprintf(text, CHANGE_TEXT_LEN, "%s", refusal ? refusal : "");
+    return refusal ? -EINVAL : 0;
+}
+
+static void test_get_policy(void **state)
+{
+    struct fixture *f = *state;
+    struct tuple t = {.peer_port = 80};
+    char err[SETTINGS_ERROR_LEN];
+
+    assert_int_equal(settings_set(&f->opts, "policy", "require", err), 0);
+    assert_int_equal(settings_set(&f->opts, "aead-b", "AES-256-GCM", err), 0);
+    assert_int_equal(settings_set(&f->opts, "rule", "off name=web port=80", err), 0);
+    assert_int_equal(settings_set(&f->opts, "rule", "off in", err), 0);
+    struct policy_config cfg = daemon_policy(&f->opts);
+    assert_int_equal(policy_new(&cfg, &the_policy), 0);
+    policy_find(the_policy, &t, false);
+    json_t *reply = ask(f, "{\"method\":\"org.tcpcrypt.Ns1.GetPolicy\"}");
+    json_t *want = json_loads("{\"parameters\":{\"policy\":\"require\",\"rules\":["
+                              "{\"text\":\"off name=web port=80\",\"name\":\"web\",\"matched\":1},"
+                              "{\"text\":\"off in\",\"matched\":0}],"
+                              "\"otherwise\":{\"text\":\"require aead-b=AES-256-GCM\","
+                              "\"matched\":0}}}",
+                              0, NULL);
+    assert_true(json_equal(reply, want));
+    json_decref(want);
+    json_decref(reply);
+    policy_unref(the_policy);
+    settings_done(&f->opts);
+}
+
+static void test_set_policy(void **state)
+{
+    static const char *const calls[][2] = {
+        {"{\"method\":\"org.tcpcrypt.Ns1.SetPolicy\"}", ""},
+        {"{\"method\":\"org.tcpcrypt.Ns1.SetPolicy\",\"parameters\":{\"policy\":\"off\"}}",
+         "policy off\n"},
+        {"{\"method\":\"org.tcpcrypt.Ns1.SetPolicy\",\"parameters\":{\"rules\":[],\"policy\":null}"
+         "}",
+         "rules\n"},
+        {"{\"method\":\"org.tcpcrypt.Ns1.SetPolicy\",\"parameters\":{\"rules\":"
+         "[\"out off\",\"require\\tpeer=10.0.0.0/8\"]}}",
+         "rules\nrule off out\nrule require peer=10.0.0.0/8\n"},
+    };
+    struct fixture *f = *state;
+
+    f->ns1.change = fake_change;
+    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+        json_t *reply = ask(f, calls[i][0]);
+        assert_null(json_object_get(reply, "error"));
+        assert_string_equal(last_request, calls[i][1]);
+        json_decref(reply);
+    }
+    json_t *reply = ask(f, "{\"method\":\"org.tcpcrypt.Ns1.Reload\"}");
+    assert_null(json_object_get(reply, "error"));
+    assert_null(last_request);
+    json_decref(reply);
+}
+
+static void expect_refusal(struct fixture *f, const char *call, const char *because)
+{
+    json_t *reply = ask(f, call);
+
+    assert_string_equal(json_string_value(json_object_get(reply, "error")),
+                        "org.tcpcrypt.Ns1.PolicyRefused");
+    const char *reason =
+        json_string_value(json_object_get(json_object_get(reply, "parameters"), "reason"));
+    if (!reason || !strstr(reason, because))
+        fail_msg("%s", reason);
+    json_decref(reply);
+}
+
+static void test_policy_refused(void **state)
+{
+    struct fixture *f = *state;
+    char text[] = "not today";
+
+    f->ns1.change = fake_change;
+    f->ns1.arg = text;
+    expect_refusal(f, "{\"method\":\"org.tcpcrypt.Ns1.Reload\"}", "not today");
+    expect_refusal(f,
+                   "{\"method\":\"org.tcpcrypt.Ns1.SetPolicy\",\"parameters\":{\"policy\":\"no\"}}",
+                   "none of prefer, require, off");
+    expect_refusal(f, "{\"method\":\"org.tcpcrypt.Ns1.SetPolicy\",\"parameters\":{\"rules\":[1]}}",
+                   "rule 1 is no string");
+    expect_refusal(f,
+                   "{\"method\":\"org.tcpcrypt.Ns1.SetPolicy\",\"parameters\":{\"rules\":"
+                   "[\"off\",\"off\\nrules\"]}}",
+                   "rule 2: action:");
+    json_t *reply =
+        ask(f, "{\"method\":\"org.tcpcrypt.Ns1.SetPolicy\",\"parameters\":{\"rules\":\"off\"}}");
+    assert_string_equal(json_string_value(json_object_get(reply, "error")),
+                        "org.varlink.service.InvalidParameter");
+    json_decref(reply);
+}
+
+/* What goes to the supervisor and back: a request on top of what is, and a memory file. */
+static void test_change(void **state)
+{
+    struct daemon_options now, next, loaded;
+    char err[SETTINGS_ERROR_LEN] = "";
+
+    daemon_options_init(&now);
+    assert_int_equal(settings_set(&now, "rule", "off in", err), 0);
+    assert_int_equal(settings_set(&now, "keepalive", "9", err), 0);
+    assert_int_equal(change_make(&now, "policy require\n", &next, err), 0);
+    assert_int_equal(next.rule_cnt, 1);
+    assert_ptr_not_equal(next.rules, now.rules);
+    settings_done(&next);
+    assert_int_equal(change_make(&now, "rules\nrule off name=a\nrule off name=b\n", &next, err), 0);
+    assert_int_equal(next.rule_cnt, 2);
+    assert_int_equal(next.policy, TUNNEL_POLICY_PREFER);
+    int fd = change_store(&next);
+    assert_true(fd >= 0);
+    daemon_options_init(&loaded);
+    loaded.ctl = ":9";
+    assert_int_equal(change_load(fd, &loaded), 0);
+    assert_int_equal(loaded.rule_cnt, 2);
+    assert_int_equal(loaded.keepalive_s, 9);
+    assert_string_equal(loaded.rules[1].name, "b");
+    assert_string_equal(loaded.ctl, ":9");
+    close(fd);
+    fd = open("/dev/null", O_RDONLY);
+    assert_int_equal(change_load(fd, &loaded), -EIO);
+    assert_int_equal(loaded.rule_cnt, 2);
+    close(fd);
+    settings_done(&loaded);
+    settings_done(&next);
+    assert_int_equal(change_make(&now, "rules\nrule off name=a\nrule off name=a\n", &next, err),
+                     -EINVAL);
+    assert_non_null(strstr(err, "same name"));
+    assert_int_equal(change_make(&now, "nonsense\n", &next, err), -EINVAL);
+    settings_done(&now);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_get_policy),
+        TEST(test_set_policy),
+        TEST(test_policy_refused),
+        cmocka_unit_test(test_change),
         TEST(test_list_many),
         TEST(test_list_none),
         TEST(test_list_ended),
