@@ -59,8 +59,10 @@ enum cli_option_id {
     OPT_LIB_DIR,
     OPT_LISTEN,
     OPT_LOG,
+    OPT_NAME,
     OPT_NO_RESUME,
     OPT_NO_RULES,
+    OPT_NOW,
     OPT_OPTIONS,
     OPT_PEER,
     OPT_POLICY,
@@ -116,6 +118,10 @@ const struct cli_verb *cli_verb_find(const char *name);
  * takes none exits with EXIT_USAGE (exec, whose codes differ: see usage_code).
  * Return: an option's id; -1 at the end. */
 int cli_next(const struct cli_verb *verb, int argc, char **argv);
+
+/* The same where one operand is expected and options may stand behind it, too. At the end
+ * *ret_operand is that operand, NULL when there is none; a second one is a usage error. */
+int cli_next_around(const struct cli_verb *verb, int argc, char **argv, const char **ret_operand);
 
 /* Exit code that cli_next() and cli_usage() use: EXIT_USAGE unless set.
  * exec sets 125 first. */

@@ -32,8 +32,7 @@ static const struct cli_option up_options[] = {
      "When the name or path is taken away, or the process ends. A daemon keeps its namespace in "
      "existence. This end resets connections and leaves TCP there closed: whoever has taken the "
      "name away is done with the namespace"},
-    {OPT_DRAIN, "drain", "SECONDS",
-     "on SIGTERM wait so long for connections to end (default: 0)",
+    {OPT_DRAIN, "drain", "SECONDS", "on SIGTERM wait so long for connections to end (default: 0)",
      "A second SIGTERM ends at once. A service manager must be told to wait longer than that"},
     {OPT_DRAIN_NEW, "drain-new", "clear|refuse", DRAIN_NEW_HELP, DRAIN_NEW_MORE},
     {OPT_FOREGROUND, "foreground", NULL, "stay, and log to standard error",
@@ -46,11 +45,11 @@ static const struct cli_option up_options[] = {
 
 #define PUBLISH_OPTION                                                                             \
     {                                                                                              \
-        OPT_PUBLISH, "publish", "[ADDRESS:]PORT[:PORT][/udp]",                                     \
-            "reach a port in the namespace at the host's address; again for\nmore",                \
-            "First the host's port, then that in the namespace. Without an address all of the "    \
-            "host's are meant, but not 127.0.0.1 and ::1. The host's packet filters see this as "  \
-            "forwarded"                                                                            \
+        OPT_PUBLISH, "publish", "PORT[:INSIDE][/udp]",                                             \
+            "reach a port in the namespace at the host's addresses; again for\nmore",              \
+            "First the host's port; the one inside is the same unless it is given. An address "    \
+            "of the host may stand in front, 192.0.2.1:80 or [2001:db8::1]:80; else all are "      \
+            "meant, but not 127.0.0.1 and ::1. The host's packet filters see this as forwarded"    \
     }
 
 static const struct cli_option exec_options[] = {
@@ -67,10 +66,23 @@ static const struct cli_option netns_options[] = {
     {OPT_END},
 };
 
+static const struct cli_option enable_options[] = {
+    {OPT_NAME, "name", "NAME",
+     "of the namespace (default: the unit's); several units may be in\none"},
+    PUBLISH_OPTION,
+    {OPT_NOW, "now", NULL, "restart the unit if it runs"},
+    {OPT_END},
+};
+
+static const struct cli_option disable_options[] = {
+    {OPT_ALL, "all", NULL, "every unit that was enabled"},
+    {OPT_NOW, "now", NULL, "restart the unit if it runs"},
+    {OPT_END},
+};
+
 static const struct cli_option down_options[] = {
     {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS, NETNS_MORE},
-    {OPT_DRAIN, "drain", "[SECONDS]",
-     "before that, wait for connections to end (default: 30)",
+    {OPT_DRAIN, "drain", "[SECONDS]", "before that, wait for connections to end (default: 30)",
      "Written as --drain=SECONDS. What is left is told on standard error. When this command is "
      "interrupted the draining goes on; another \"down\" ends it at once"},
     {OPT_DRAIN_NEW, "drain-new", "clear|refuse", DRAIN_NEW_HELP, DRAIN_NEW_MORE},
@@ -185,8 +197,19 @@ const struct cli_verb cli_verbs[] = {
      "resolver, and takes it away on SIGTERM or SIGINT. It attaches nothing: up does. When it "
      "is killed, the namespace stays, and the next of the same name connects it anew.",
      netns_options, netns_main},
+    {"enable", "UNIT", "give a service of systemd an encrypted namespace of its own",
+     "By drop-ins, so that UNIT and the sockets that start it run in the namespace NAME that "
+     "tcpcrypt-ns-netns@NAME.service makes and tcpcrypt-ns@NAME.service attaches to; the unit "
+     "itself is "
+     "not changed. Nothing but published ports is reached from outside, and the service does not "
+     "reach the host's loopback. Done again, it changes what is different.",
+     enable_options, enable_main},
+    {"disable", "[UNIT]", "take that away again",
+     "Removes the drop-ins. A unit that runs must be stopped before, or restarted with --now.",
+     disable_options, disable_main},
     {"down", NULL, "detach from a network namespace",
-     "Ends connections with a reset, or waits for them first (--drain), and takes away all that up has set. Without a "
+     "Ends connections with a reset, or waits for them first (--drain), and takes away all that up "
+     "has set. Without a "
      "daemon it takes away what a killed one has left.",
      down_options, down_main},
     {"sessions", NULL, "list the connections of a namespace",

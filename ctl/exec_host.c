@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "ctl/exec_link.h"
 #include "ctl/exec_sysctl.h"
+#include "ctl/netns.h"
 
 #define RUN_DIR   "/run/tcpcrypt-ns"
 #define STATE_DIR RUN_DIR "/exec"
@@ -416,7 +417,7 @@ static int take_id(struct exec_host *h)
 /* Return: whether the file of the name is of another name with the same id. */
 static bool is_other_name(int fd, const char *name)
 {
-    char text[EXEC_NAME_MAX_LEN + 1];
+    char text[NETNS_NAME_MAX_LEN + 1];
     ssize_t n = pread(fd, text, sizeof(text), 0);
 
     return n > 0 && ((size_t)n != strlen(name) || memcmp(text, name, (size_t)n) != 0);

@@ -28,8 +28,6 @@
 
 #define EXEC_ID_LEN    8
 #define EXEC_ERROR_LEN 400
-/* Of a namespace: a file's name. */
-#define EXEC_NAME_MAX_LEN 200
 
 struct exec_host {
     char netns[24]; /* name of the calling namespace in file names */

@@ -16,6 +16,12 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+bool netns_is_name(const char *text)
+{
+    return *text && !strchr(text, '/') && strcmp(text, ".") != 0 && strcmp(text, "..") != 0 &&
+           strcmp(text, "self") != 0 && strlen(text) <= NETNS_NAME_MAX_LEN;
+}
+
 static bool is_number(const char *text)
 {
     return *text && text[strspn(text, "0123456789")] == '\0';

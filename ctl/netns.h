@@ -4,10 +4,15 @@
 #ifndef TCNS_CTL_NETNS_H
 #define TCNS_CTL_NETNS_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* Where "ip netns" keeps its names. */
-#define NETNS_NAMES_DIR "/run/netns"
+#define NETNS_NAMES_DIR    "/run/netns"
+#define NETNS_NAME_MAX_LEN 200
+
+/* Return: whether text can be such a name, and means nothing else. */
+bool netns_is_name(const char *text);
 
 /* Opens the namespace that text names: "self"; a path (has a slash); a process
  * id; else a name under /run/netns, as "ip netns" makes them. A file of that

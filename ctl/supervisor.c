@@ -357,6 +357,7 @@ static void start_drain(struct supervisor *s, unsigned timeout_s, enum tunnel_dr
         return;
     }
     log_info("draining: %u s at most", timeout_s);
+    sdnotify_status(s->opts->notify, "Draining");
     s->drain_end_ms = m.drain_until_ms = clock_ms() + (int64_t)timeout_s * 1000;
     int err = channel_send(s->channel, &m, sizeof(m), NULL, 0);
     if (err) {

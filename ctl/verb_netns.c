@@ -32,7 +32,7 @@
 struct space {
     const struct cli_verb *verb;
     const char *name;
-    char path[sizeof(NETNS_NAMES_DIR) + 1 + EXEC_NAME_MAX_LEN]; /* of the name */
+    char path[sizeof(NETNS_NAMES_DIR) + NETNS_NAME_MAX_LEN + 1]; /* of the name */
     struct publish publish;
     struct exec_host host;
     struct dns *dns;
@@ -207,12 +207,6 @@ static int remove_it(struct space *s)
     return EXIT_OK;
 }
 
-static bool is_name(const char *text)
-{
-    return *text && !strchr(text, '/') && strcmp(text, ".") != 0 && strcmp(text, "..") != 0 &&
-           strcmp(text, "self") != 0 && strlen(text) <= EXEC_NAME_MAX_LEN;
-}
-
 int netns_main(int argc, char **argv)
 {
     struct space s = {
@@ -224,7 +218,7 @@ int netns_main(int argc, char **argv)
     enum log_level level = LOG_LEVEL_WARN;
     int id;
 
-    while ((id = cli_next(s.verb, argc, argv)) != -1) {
+    while ((id = cli_next_around(s.verb, argc, argv, &s.name)) != -1) {
         if (id == OPT_PUBLISH)
             cli_publish(s.verb, optarg, &s.publish);
         else if (id == OPT_REMOVE)
@@ -232,10 +226,9 @@ int netns_main(int argc, char **argv)
         else if (id == OPT_VERBOSE)
             level = cli_more_verbose(level);
     }
-    if (argc - optind != 1)
-        cli_usage(s.verb, "one name is expected");
-    s.name = argv[optind];
-    if (!is_name(s.name))
+    if (!s.name)
+        cli_usage(s.verb, "which name?");
+    if (!netns_is_name(s.name))
         cli_usage(s.verb, "\"%s\" cannot be the name of a namespace", s.name);
     snprintf(s.path, sizeof(s.path), NETNS_NAMES_DIR "/%s", s.name);
     fds_fill_stdio();

@@ -5,6 +5,8 @@
 #ifndef TCNS_CTL_VERBS_H
 #define TCNS_CTL_VERBS_H
 
+int disable_main(int argc, char **argv);
+int enable_main(int argc, char **argv);
 int netns_main(int argc, char **argv);
 int up_main(int argc, char **argv);
 int down_main(int argc, char **argv);

@@ -12,6 +12,7 @@ import tempfile
 import tap
 from lab import TOP, Failure, Skip, _run_root, binary, expect, expect_eq, wait_for
 from machine import Machine
+from test_enable import SERVER, UNIT, expect_served
 from test_systemd import works_encrypted
 
 VERSION = re.search(r"version: '([^']+)'", open(os.path.join(TOP, "meson.build")).read())[1]
@@ -229,7 +230,16 @@ def test_package_on_a_machine_with_systemd(lab):
         # An upgrade does not end connections.
         m.run("dpkg", "-i", f"/tmp/{os.path.basename(debs['tcpcrypt-ns'])}")
         expect_eq(m.show("tcpcrypt-ns.service", "MainPID")["MainPID"], main)
+        # A service in a namespace of its own gets the host's again.
+        m.write("/srv/server.py", SERVER)
+        m.write("/etc/systemd/system/web.service", UNIT.format(port=7000))
+        units = sorted(os.listdir(m.path("/etc/systemd/system")))
+        m.run("tcpcrypt-ns", "enable", "web", "--publish", "7000")
+        m.systemctl("start", "web")
+        expect_served(p, h)
         m.run("dpkg", "--purge", *debs)
+        expect_eq(sorted(os.listdir(m.path("/etc/systemd/system"))), units)
+        expect_served(p, h, state="clear")
         expect_eq(h.snapshot(), before, "after removal")
         expect_eq(m.run("find", "/run/tcpcrypt-ns", check=False).stdout.split(),
                   ["/run/tcpcrypt-ns"])

@@ -168,8 +168,8 @@ def test_what_is_refused(lab):
     expect(os.path.exists(s.path), "the living one stays")
     fails(1, f'there is a namespace "{b.name}" already', b.name)
     expect(os.path.exists(b.path), "somebody else's stays")
-    fails(2, "one name is expected")
-    fails(2, "one name is expected", "a", "b")
+    fails(2, "which name?")
+    fails(2, "one operand is enough", "a", "b")
     for name in ("", ".", "..", "a/b", "self", "x" * 201):
         fails(2, "cannot be the name of a namespace", name)
     fails(2, "is not [ADDRESS:]PORT", "--publish", "http", "x")
