@@ -4,17 +4,16 @@
 #include "ctl/ctlserver.h"
 
 #include <errno.h>
-#include <linux/capability.h>
 #include <stdio.h>
 #include <ev.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "ctl/privilege.h"
 
 #define CLIENTS_MAX 16
 #define INPUT_MAX   (64 * 1024)
@@ -54,6 +53,7 @@ struct ctlserver_client {
 };
 
 struct ctlserver {
+    int ask_channel; /* see ctlserver_ask(); -1: none */
     struct ev_loop *loop;
     ev_io listeners[DOOR_CNT];
     struct ctlserver_client *clients[DOOR_CNT][CLIENTS_MAX];
@@ -246,44 +246,19 @@ int ctlserver_park(struct ctlserver_client *c)
     return c->fd;
 }
 
-/* Return: whether the lines of /proc/PID/status name the capability, and no other user than
- * uid: a set-user-id program that the client has become since speaks for another. */
-static bool status_allows(FILE *f, uid_t uid)
+void ctlserver_ask(struct ctlserver *s, int channel)
 {
-    unsigned long long caps = 0;
-    unsigned r, e, s;
-    bool same = false;
-    char line[128];
-
-    while (fgets(line, sizeof(line), f)) {
-        sscanf(line, "CapEff: %llx", &caps);
-        if (sscanf(line, "Uid: %u %u %u", &r, &e, &s) == 3)
-            same = r == uid && e == uid && s == uid;
-    }
-    return same && caps >> CAP_NET_ADMIN & 1;
-}
-
-/* What it takes to set all this up, it takes to change it. Root of a container without
- * that capability is not enough: its application may run as root. */
-static bool has_net_admin(const struct ctlserver_client *c)
-{
-    char path[64];
-
-    if (c->cred.pid <= 0) /* not of our pid namespace, or over TCP */
-        return false;
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)c->cred.pid);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return false;
-    bool allowed = status_allows(f, c->cred.uid);
-    fclose(f);
-    /* Still there, so that number was not another process's. */
-    return allowed && (c->pidfd < 0 || pidfd_send_signal(c->pidfd, 0, NULL, 0) == 0);
+    s->ask_channel = channel;
 }
 
 bool ctlserver_is_privileged(const struct ctlserver_client *c)
 {
-    return c->door == DOOR_PATH || has_net_admin(c);
+    int channel = c->server->ask_channel;
+
+    if (c->door == DOOR_PATH)
+        return true;
+    return c->cred.pid > 0 && (channel >= 0 ? privilege_ask(channel, &c->cred, c->pidfd)
+                                            : privilege_has(&c->cred, c->pidfd));
 }
 
 /* --- Calls ------------------------------------------------------------------ */
@@ -529,6 +504,7 @@ struct ctlserver *ctlserver_new(struct ev_loop *loop, const struct ctlsock *door
     if (!s)
         return NULL;
     s->loop = loop;
+    s->ask_channel = -1;
     s->call = call;
     s->arg = arg;
     for (int i = 0; i < DOOR_CNT; i++) {

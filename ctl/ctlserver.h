@@ -32,6 +32,9 @@ typedef void (*ctlserver_call_fn)(struct ctlserver_client *c, const char *method
 /* Return: NULL when out of memory. doors are borrowed. */
 struct ctlserver *ctlserver_new(struct ev_loop *loop, const struct ctlsock *doors,
                                 ctlserver_call_fn call, void *arg);
+/* Who is privileged is asked over that channel, see privilege.h; without one we look
+ * ourselves. */
+void ctlserver_ask(struct ctlserver *s, int channel);
 /* Also sends what clients can take at once of what waits for them. */
 void ctlserver_free(struct ctlserver *s);
 

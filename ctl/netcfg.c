@@ -17,6 +17,7 @@
 #include "ctl/addrs.h"
 #include "ctl/ingress.h"
 #include "ctl/mirror.h"
+#include "ctl/neigh.h"
 #include "ctl/netlink.h"
 #include "ctl/netwatch.h"
 #include "ctl/rules.h"
@@ -529,6 +530,14 @@ void netcfg_on_event(struct netcfg *n, void (*on_links)(void *arg), void *arg)
      * another uplink, and wait in vain. Without the way it fails at once. */
     if (changed)
         on_links(arg);
+}
+
+void netcfg_resolve(struct netcfg *n, int ifindex, const struct addr *neighbour)
+{
+    int err = neigh_use(n->rtnl, ifindex, neighbour);
+
+    if (err)
+        log_debug("cannot resolve a neighbour: %s", strerror(-err));
 }
 
 void netcfg_drain(struct netcfg *n)

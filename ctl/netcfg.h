@@ -78,6 +78,9 @@ int netcfg_destroy_sockets(struct netcfg *n);
 /* Aborts the sockets of a list made by netcfg_list_sockets(). Return: 0; -errno. */
 int netcfg_destroy_list(struct netcfg *n, const struct sockdiag_list *l);
 
+/* Has the kernel resolve or confirm a neighbour. */
+void netcfg_resolve(struct netcfg *n, int ifindex, const struct addr *neighbour);
+
 /* Discards what the kernel has queued in the TUN device. */
 void netcfg_drain(struct netcfg *n);
 

@@ -27,6 +27,8 @@
 #include "ctl/netns.h"
 #include "ctl/ns1.h"
 #include "ctl/sdnotify.h"
+#include "ctl/privilege.h"
+#include "ctl/sandbox.h"
 #include "ctl/settings.h"
 #include "ctl/sources.h"
 #include "ctl/worker.h"
@@ -61,6 +63,7 @@ struct supervisor {
     struct worker_links told; /* what the worker knows of uplinks */
     int worker_pidfd;
     int channel;
+    int ask_channel; /* for privilege_answer() */
     unsigned restarts;
     int64_t died_ms[DEATHS_FREE]; /* ring of the last deaths; 0: none */
     unsigned deaths;
@@ -109,12 +112,13 @@ static struct worker_links current_links(const struct supervisor *s)
     return (struct worker_links){*netcfg_uplinks(s->cfg), *netcfg_native(s->cfg)};
 }
 
-static void become_worker(struct supervisor *s, int channel)
+static void become_worker(struct supervisor *s, int channel, int ask_channel)
 {
     struct worker_args args = {
         .opts = s->opts,
         .supervisor = s->pid,
         .channel = channel,
+        .ask_channel = ask_channel,
         .beat_fd = s->beat_fd,
         .tun_ifindex = netcfg_tun_ifindex(s->cfg),
         .links = s->told,
@@ -126,32 +130,50 @@ static void become_worker(struct supervisor *s, int channel)
     };
 
     args.tun_fd = netcfg_forget(s->cfg);
-    int keep[] = {channel,           args.tun_fd,          args.beat_fd,
-                  s->doors.path_fd,  s->doors.abstract_fd, s->doors.extra_fd,
-                  s->opts->keylog_fd};
+    int keep[] = {channel,          ask_channel,          args.tun_fd,       args.beat_fd,
+                  s->doors.path_fd, s->doors.abstract_fd, s->doors.extra_fd, s->opts->keylog_fd};
     fds_close_others(keep, sizeof(keep) / sizeof(keep[0]));
     worker_run(&args);
 }
 
+static void close_pair(const int pair[2])
+{
+    close(pair[0]);
+    close(pair[1]);
+}
+
+static int make_pair(int pair[2])
+{
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
+}
+
 static int fork_worker(struct supervisor *s)
 {
-    int pair[2];
+    int pair[2], ask_pair[2];
 
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-        return -errno;
+    int err = make_pair(pair);
+    if (err)
+        return err;
+    err = make_pair(ask_pair);
+    if (err) {
+        close_pair(pair);
+        return err;
+    }
     s->told = current_links(s);
     pid_t pid = fork();
     if (pid < 0) {
-        int err = -errno;
-        close(pair[0]);
-        close(pair[1]);
+        err = -errno;
+        close_pair(pair);
+        close_pair(ask_pair);
         return err;
     }
     if (pid == 0)
-        become_worker(s, pair[1]);
+        become_worker(s, pair[1], ask_pair[1]);
     close(pair[1]);
+    close(ask_pair[1]);
     s->worker = pid;
     s->channel = pair[0];
+    s->ask_channel = ask_pair[0];
     s->worker_pidfd = pidfd_open(pid, 0);
     s->start_at_ms = 0;
     s->watch_at_ms = clock_ms() + WATCH_MS;
@@ -159,13 +181,21 @@ static int fork_worker(struct supervisor *s)
     return 0;
 }
 
-static void forget_worker(struct supervisor *s)
+static void close_channels(struct supervisor *s)
 {
     if (s->channel >= 0)
         close(s->channel);
+    if (s->ask_channel >= 0)
+        close(s->ask_channel);
+    s->channel = s->ask_channel = -1;
+}
+
+static void forget_worker(struct supervisor *s)
+{
+    close_channels(s);
     if (s->worker_pidfd >= 0)
         close(s->worker_pidfd);
-    s->channel = s->worker_pidfd = -1;
+    s->worker_pidfd = -1;
     s->worker = -1;
     s->watch_at_ms = 0;
 }
@@ -188,8 +218,7 @@ static bool end_worker(struct supervisor *s)
 
     if (s->worker < 0)
         return false;
-    close(s->channel);
-    s->channel = -1;
+    close_channels(s);
     int64_t until = clock_ms() + WORKER_STOP_MS;
     int left = WORKER_STOP_MS;
     while (poll(&p, 1, left) < 0 && errno == EINTR)
@@ -512,8 +541,20 @@ static void on_channel(struct supervisor *s)
         case WORKER_CHANGE:
             on_change(s, in.request[0] ? in.request : NULL);
             break;
+        case WORKER_RESOLVE:
+            netcfg_resolve(s->cfg, m->ifindex, &m->neighbour);
+            break;
         }
     }
+}
+
+/* Of a worker that ends we hear elsewhere. */
+static void on_question(struct supervisor *s)
+{
+    if (privilege_answer(s->ask_channel))
+        return;
+    close(s->ask_channel);
+    s->ask_channel = -1;
 }
 
 static void on_worker_end(struct supervisor *s)
@@ -700,6 +741,7 @@ static void loop(struct supervisor *s)
         struct pollfd p[] = {
             {.fd = s->worker_pidfd, .events = POLLIN},
             {.fd = s->channel, .events = POLLIN},
+            {.fd = s->ask_channel, .events = POLLIN},
             {.fd = s->signal_fd, .events = POLLIN},
             {.fd = s->news_at_ms ? -1 : netcfg_event_fd(s->cfg), .events = POLLIN},
         };
@@ -710,11 +752,13 @@ static void loop(struct supervisor *s)
          * replace the worker, so the rest is looked at in the next turn. */
         if (p[0].revents)
             on_worker_end(s);
+        else if (p[3].revents)
+            on_signal(s);
         else if (p[1].revents)
             on_channel(s);
         else if (p[2].revents)
-            on_signal(s);
-        else if (p[3].revents)
+            on_question(s);
+        else if (p[4].revents)
             on_news(s);
         if (s->pid == 1)
             reap_orphans(s);
@@ -834,6 +878,7 @@ int supervisor_run(const struct daemon_options *opts, supervisor_ready_fn ready,
         .worker = -1,
         .worker_pidfd = -1,
         .channel = -1,
+        .ask_channel = -1,
         .err = err,
         .ready = ready,
         .ready_arg = arg,
@@ -842,6 +887,7 @@ int supervisor_run(const struct daemon_options *opts, supervisor_ready_fn ready,
 
     s.opts = &s.now;
     log_set_level(opts->log_level);
+    sandbox_begin();
     if (settings_copy(opts, &s.now) < 0)
         fail(&s, -ENOMEM, "out of memory");
     else if (start(&s) == 0)

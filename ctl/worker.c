@@ -20,6 +20,7 @@
 #include "ctl/channel.h"
 #include "ctl/ctlserver.h"
 #include "ctl/ns1.h"
+#include "ctl/sandbox.h"
 #include "ctl/settings.h"
 #include "ctl/wishes.h"
 #include "tunnel/tunnel.h"
@@ -324,6 +325,15 @@ static void on_drain(void *arg, int client_fd, unsigned timeout_s, enum tunnel_d
     tell(w->args, &m, client_fd);
 }
 
+static void on_resolve(void *arg, int ifindex, const struct addr *neighbour)
+{
+    const struct worker *w = arg;
+    struct worker_message m = {
+        .event = WORKER_RESOLVE, .ifindex = ifindex, .neighbour = *neighbour};
+
+    tell(w->args, &m, -1);
+}
+
 /* Not only to find out: what the crypto libraries load on first use is loaded now. */
 static void test_crypto(const struct worker_args *args)
 {
@@ -347,6 +357,8 @@ static void start_tunnel(struct worker *w)
         .loop = w->loop,
         .tun_fd = a->tun_fd,
         .tun_ifindex = a->tun_ifindex,
+        .resolve = on_resolve,
+        .resolve_arg = w,
         .policy = daemon_policy(&w->opts),
         .wish = w->wishes ? wishes_find : NULL,
         .wish_arg = w->wishes,
@@ -396,6 +408,7 @@ static void start_server(struct worker *w)
     w->server = ctlserver_new(w->loop, a->doors, ns1_call, &w->ns1);
     if (!w->server)
         fail(a, -ENOMEM, "cannot serve the ctl socket");
+    ctlserver_ask(w->server, a->ask_channel);
 }
 
 static void start_events(struct worker *w)
@@ -428,6 +441,8 @@ void worker_run(const struct worker_args *args)
     start_tunnel(&w);
     start_server(&w);
     start_events(&w);
+    json_object_seed(0); /* from /dev/urandom, or by itself when it is too late to open that */
+    sandbox_enter();
     tell(args, &ready, -1);
     ev_run(w.loop, 0);
     tunnel_free(w.tunnel);

@@ -27,6 +27,7 @@ enum worker_event {
     WORKER_DRAINING, /* no new connection is carried from now on */
     WORKER_DRAINED,  /* none is left */
     WORKER_CHANGE, /* see change.h; a request follows, or nothing: read the configuration */
+    WORKER_RESOLVE,  /* the kernel is to resolve neighbour of ifindex */
 };
 
 #define WORKER_TEXT_LEN 200
@@ -37,6 +38,8 @@ struct worker_message {
     int err; /* -errno */
     unsigned drain_s;
     enum tunnel_drain drain;
+    int ifindex;
+    struct addr neighbour;
     char text[WORKER_TEXT_LEN];
 };
 
@@ -65,6 +68,7 @@ struct worker_args {
     const struct daemon_options *opts;
     pid_t supervisor;
     int channel; /* to the supervisor; the worker's end */
+    int ask_channel; /* likewise, for privilege_ask() */
     int beat_fd; /* eventfd */
     int tun_fd;
     int tun_ifindex;

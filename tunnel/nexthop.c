@@ -74,13 +74,6 @@ struct nexthop {
 
 static const struct siphash_key table_key = {0x746370637279, 0x6e6573};
 
-static struct nl_addr *addr_to_nl(const struct addr *a)
-{
-    if (addr_is_v4(a))
-        return nl_addr_build(AF_INET, &a->in6.s6_addr[12], 4);
-    return nl_addr_build(AF_INET6, &a->in6, 16);
-}
-
 static bool addr_from_nl(struct nl_addr *nl, struct addr *ret)
 {
     if (!nl)
@@ -157,26 +150,9 @@ static void hop_update(struct nexthop *n, struct hop *hop, struct rtnl_neigh *ne
     }
 }
 
-/* Asks the kernel to resolve or confirm the neighbour, as if it had a packet for it. */
-static void hop_use(struct nexthop *n, struct hop *hop)
+static void hop_use(struct nexthop *n, const struct hop *hop)
 {
-    struct ndmsg ndm = {
-        .ndm_family = addr_is_v4(&hop->addr) ? AF_INET : AF_INET6,
-        .ndm_ifindex = hop->ifindex,
-        .ndm_flags = NTF_USE,
-    };
-    struct nl_addr *addr = addr_to_nl(&hop->addr);
-    struct nl_msg *msg = nlmsg_alloc_simple(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE);
-
-    if (addr && msg && nlmsg_append(msg, &ndm, sizeof(ndm), NLMSG_ALIGNTO) == 0 &&
-        nla_put_addr(msg, NDA_DST, addr) == 0) {
-        int err = nl_send_sync(n->ask, msg); /* frees msg */
-        msg = NULL;
-        if (err < 0)
-            log_debug("neighbour: %s", nl_geterror(err));
-    }
-    nlmsg_free(msg);
-    nl_addr_put(addr);
+    n->ops->resolve(n->arg, hop->ifindex, &hop->addr);
 }
 
 static void take_neigh(struct nl_object *obj, void *arg)

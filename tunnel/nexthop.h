@@ -4,7 +4,7 @@
  *
  * How it works: routes are asked for one pair of addresses at a time (RTM_GETROUTE) and
  * remembered until any route, address or link changes. Neighbours are resolved
- * by the kernel (NTF_USE) and followed by notifications; packets for one that is
+ * by the kernel, which ops->resolve() tells to, and followed by notifications; packets for one that is
  * being resolved wait in a short queue.
  *
  * Several links: the routing tables say which one a packet leaves by, source address
@@ -33,6 +33,8 @@ struct nexthop_path {
 _Static_assert(sizeof(struct nexthop_path) == 36, "paths are compared as bytes");
 
 struct nexthop_ops {
+    /* The kernel is to resolve or confirm a neighbour, which takes CAP_NET_ADMIN. */
+    void (*resolve)(void *arg, int ifindex, const struct addr *neighbour);
     /* The neighbour answered: packet waited for it. bytes are as given to nexthop_wait(). */
     void (*on_resolved)(void *arg, const struct nexthop_path *path, const uint8_t *bytes,
                         size_t len);

@@ -559,12 +559,20 @@ static void on_mtu(void *arg, unsigned mtu)
     flow_each(&t->relay.flows, lower_mtu, &mtu);
 }
 
+static void on_resolve(void *arg, int ifindex, const struct addr *neighbour)
+{
+    struct tunnel *t = arg;
+
+    t->cfg.resolve(t->cfg.resolve_arg, ifindex, neighbour);
+}
+
 static const struct uplinks_ops uplinks_callbacks = {
     .on_readable = on_uplink_readable,
     .on_writable = on_uplink_writable,
     .on_news = on_nexthop_change,
     .nexthop =
         {
+            .resolve = on_resolve,
             .on_resolved = on_resolved,
             .on_failed = on_resolve_failed,
             .on_mtu = on_mtu,

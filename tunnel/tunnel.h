@@ -44,6 +44,9 @@ struct tunnel_config {
     int tun_fd;           /* borrowed; IFF_TUN|IFF_NO_PI|IFF_VNET_HDR, non-blocking, vnet header
                              of 10 bytes, offloads CSUM|TSO4|TSO6 set */
     int tun_ifindex;
+    /* Has the kernel resolve or confirm a neighbour of an uplink; must not call back. */
+    void (*resolve)(void *arg, int ifindex, const struct addr *neighbour);
+    void *resolve_arg;
     struct policy_config policy; /* copied; the cache is the tunnel's own. keepalive_s: idle
                                     encrypted connections prove that the peer is alive by
                                     rekeying (RFC 8548 3.9) after so long, and end when it
