@@ -142,10 +142,10 @@ def test_port(lab):
         expect(False, "reachable from outside")
     for who in ((), NOBODY):
         out = a.run(*who, binary(), "status", "--json", "-u", ":7777").stdout
-        expect_eq(json.loads(out)["uplink"], "eth0")
+        expect_eq(json.loads(out)["uplinks"], ["eth0"])
     out = subprocess.run([binary(), "status", "--json", "--netns", a.name, "-u", ":7777"],
                          stdout=subprocess.PIPE, text=True).stdout
-    expect_eq(json.loads(out)["uplink"], "eth0", "of another namespace")
+    expect_eq(json.loads(out)["uplinks"], ["eth0"], "of another namespace")
     p = a.run(binary(), "cache", "--flush", "-u", ":7777", check=False)
     expect_eq(p.returncode, 4, p.stderr)
     a.down()
