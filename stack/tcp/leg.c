@@ -585,9 +585,10 @@ size_t leg_window(const struct leg *leg)
 size_t leg_bytes_in(const struct leg *leg, uint32_t us)
 {
     size_t window = leg_window(leg);
-    uint32_t srtt_us = leg->recovery.srtt_us;
 
-    return srtt_us > us ? (size_t)((uint64_t)window * us / srtt_us) : window;
+    if (leg->recovery.cwnd == 0)
+        return window;
+    return (size_t)LWIP_MIN(leg->recovery.speed * us / 1000000, window);
 }
 
 size_t leg_room(const struct leg *leg)

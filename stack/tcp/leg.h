@@ -225,7 +225,8 @@ void leg_drop(struct leg *leg);
 
 /* Return: bytes that congestion window and receiver allow in flight now. */
 size_t leg_window(const struct leg *leg);
-/* Return: bytes that the path takes in that time, as far as is known; at most a window. */
+/* Return: bytes that the path takes in that time; at most a window. 0 before the first
+ * round trip was measured; a window where none ever is (a peer without SACK). */
 size_t leg_bytes_in(const struct leg *leg, uint32_t us);
 /* No packet of this leg may be larger than mtu from now on; what was lost for its
  * size is sent again. */

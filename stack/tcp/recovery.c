@@ -308,6 +308,15 @@ void recovery_before_input(struct leg *leg, const struct packet *packet)
         read_sack(leg, packet_options(packet), packet->options_len);
 }
 
+/* What arrived meanwhile tells the path's speed; a window does not, where nothing filled it.
+ * Up at once, down slowly: there was not always something to send. */
+static void note_speed(struct recovery *r, uint32_t acked, uint32_t rtt)
+{
+    uint64_t speed = acked * 1000000ull / LWIP_MAX(rtt, 1);
+
+    r->speed = LWIP_MAX(speed, r->speed - r->speed / 4 + speed / 4);
+}
+
 static void end_sample(struct recovery *r, uint32_t una)
 {
     if (!r->sampling || seq_before(una, r->sample_seq))
@@ -315,6 +324,7 @@ static void end_sample(struct recovery *r, uint32_t una)
     uint32_t rtt = (uint32_t)(clock_us() - r->sample_us);
     r->srtt_us = r->srtt_us ? r->srtt_us - r->srtt_us / 8 + rtt / 8 : LWIP_MAX(rtt, 1);
     r->sampling = false;
+    note_speed(r, una - r->sample_una, rtt);
 }
 
 void recovery_after_input(struct leg *leg, uint32_t una_before, uint32_t flight_before)
@@ -345,6 +355,7 @@ void recovery_on_output(struct leg *leg)
         return;
     r->sampling = true;
     r->sample_seq = leg->pcb->snd_lbb;
+    r->sample_una = leg->pcb->lastack;
     r->sample_us = clock_us();
 }
 

@@ -35,11 +35,12 @@ struct recovery {
     uint64_t epoch_us;
     uint64_t loss_us; /* when the window was last reduced; 0: never */
 
-    /* round-trip time, from one segment at a time */
+    /* round-trip time and speed, from one segment at a time */
     bool sampling;
-    uint32_t sample_seq;
+    uint32_t sample_seq, sample_una;
     uint64_t sample_us;
     uint32_t srtt_us; /* 0: unknown */
+    uint64_t speed;   /* bytes a second that arrive; 0: unknown */
 };
 
 /* Connection established. */

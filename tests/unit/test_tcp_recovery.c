@@ -4,6 +4,7 @@
 #include "tcp_wire.h"
 
 #include <string.h>
+#include <time.h>
 
 static struct peer peer;
 
@@ -120,7 +121,7 @@ static void check_stream(size_t len, bool fin)
     assert_int_equal(rx.fin_at, fin ? len : SIZE_MAX);
 }
 
-/* --- One loss --------------------------------------------------------------------------- */
+/* --- Speed ------------------------------------------------------------------------------ */
 
 #define MSS 1000
 
@@ -129,6 +130,31 @@ static void start(void)
     peer_connects(&peer, MSS, 7);
     receiver_init();
 }
+
+static void sleep_ms(long ms)
+{
+    struct timespec left = {.tv_nsec = ms * 1000000};
+
+    while (nanosleep(&left, &left) < 0)
+        ;
+}
+
+/* What has arrived counts, not what the window would allow: a slow path shows itself by it. */
+static void test_speed_is_what_arrives(void **state)
+{
+    start();
+    assert_int_equal(leg_bytes_in(&peer.leg, 1000000), 0); /* nothing known */
+    leg_send(&peer.leg, pattern(0), 2 * MSS);
+    sleep_ms(20);
+    take_but(0);
+    ack_selectively(2 * MSS);
+    assert_in_range(leg_bytes_in(&peer.leg, 10000), 1, MSS);
+    assert_true(leg_bytes_in(&peer.leg, UINT32_MAX) >= 10 * MSS); /* a window at most */
+    assert_int_equal(leg_bytes_in(&peer.leg, UINT32_MAX), leg_window(&peer.leg));
+    check_stream(2 * MSS, false);
+}
+
+/* --- One loss --------------------------------------------------------------------------- */
 
 static void test_lost_segment_comes_at_once(void **state)
 {
@@ -513,6 +539,7 @@ static void test_at_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_speed_is_what_arrives),
         TEST(test_lost_segment_comes_at_once),
         TEST(test_two_gaps_are_filled_in_one_round),
         TEST(test_reordering_is_no_loss),
