@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/siphash.h"
 #include "ctl/cli.h"
 #include "ctl/cni_conf.h"
@@ -23,11 +24,12 @@
 #include "ctl/netns.h"
 #include "ctl/verbs.h"
 
-#define CONF_MAX     (1 << 20)
-#define CHECK_S      5 /* a worker that has just died is replaced by then */
-#define GC_KEY       "cni.dev/valid-attachments"
-#define OWN_ARGS_CNT 4       /* of make_args(); the others are the configuration's */
-#define VERSION_OF   "1.0.0" /* of what is said before a version is known */
+#define CONF_MAX       (1 << 20)
+#define CHECK_MS       5000 /* for a daemon that does not answer at once */
+#define CHECK_PAUSE_MS 50
+#define GC_KEY         "cni.dev/valid-attachments"
+#define OWN_ARGS_CNT   4       /* of make_args(); the others are the configuration's */
+#define VERSION_OF     "1.0.0" /* of what is said before a version is known */
 
 static const char *const versions[] = {"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"};
 #define VERSION_CNT (sizeof(versions) / sizeof(versions[0]))
@@ -54,10 +56,10 @@ enum cni_code cni_fail(struct cni_error *e, enum cni_code code, const char *fmt,
 
 /* --- Running a verb ------------------------------------------------------------------ */
 
-/* What the verb says to people, without its name and the end of the line. */
+/* What the verb says to people: the first line, without the program's and its own name. */
 static void read_words(int fd, char ret[CNI_TEXT_LEN])
 {
-    static const char *const name = "tcpcrypt-ns: ";
+    static const char *const name = "tcpcrypt-ns";
     size_t len = 0;
     char more[256];
 
@@ -73,8 +75,9 @@ static void read_words(int fd, char ret[CNI_TEXT_LEN])
     }
     ret[len] = '\0';
     ret[strcspn(ret, "\n")] = '\0';
-    if (strncmp(ret, name, strlen(name)) == 0)
-        memmove(ret, ret + strlen(name), strlen(ret + strlen(name)) + 1);
+    const char *words = strstr(ret, ": ");
+    if (words && strncmp(ret, name, strlen(name)) == 0)
+        memmove(ret, words + 2, strlen(words + 2) + 1);
 }
 
 /* In a child: verbs exit, enter namespaces and fork daemons. Return: the exit code; -1. */
@@ -331,6 +334,22 @@ static enum cni_code gc(struct call *c)
 
 /* --- CHECK and STATUS --------------------------------------------------------------------- */
 
+/* A worker that has just died is replaced; a supervisor is not. */
+static bool answers(int netns_fd, const struct cni_state *s)
+{
+    const struct timespec pause = {.tv_nsec = CHECK_PAUSE_MS * 1000000L};
+    int64_t until = clock_ms() + CHECK_MS;
+
+    while (cni_state_lives(s)) {
+        if (ctlclient_await(netns_fd, 0) == 0)
+            return true;
+        if (clock_ms() >= until)
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
 static enum cni_code check(struct call *c)
 {
     struct cni_state s;
@@ -343,7 +362,7 @@ static enum cni_code check(struct call *c)
         cni_fail(&c->error, CNI_NOT_ATTACHED, "the container was not attached");
     else if (netns_inode(fd, &inode) < 0 || inode != s.netns)
         cni_fail(&c->error, CNI_NOT_ATTACHED, "%s is another namespace now", c->netns);
-    else if (!cni_state_lives(&s) || ctlclient_await(fd, CHECK_S) < 0)
+    else if (!answers(fd, &s))
         cni_fail(&c->error, CNI_NOT_ATTACHED, "the container's daemon does not answer");
     close(fd);
     return c->error.code;

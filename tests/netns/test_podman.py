@@ -88,6 +88,8 @@ def test_image(lab):
         expect(size < 32 << 20, "the image's size", size)
         check = m.inspect(IMAGE)["Healthcheck"]["Test"]
         expect_eq(check, ["CMD", "/usr/bin/tcpcrypt-ns", "status"], "health check")
+        expect_eq(m.inspect(IMAGE)["Config"]["Cmd"],
+                  ["up", "--netns", "self", "--foreground", "--drain", "8"], "what it does")
         expect("tcpcrypt-ns" in m.podman("run", "--rm", IMAGE, "version"), "it runs")
         m.podman("create", "--name", "files", IMAGE)
         m.run("podman", "export", "-o", "/run/files.tar", "files")
@@ -263,6 +265,28 @@ def test_sigterm_as_pid_1(lab):
         expect_eq(tcp_states(a), before, "what is left in the namespace")
         with connected(m, a, b):
             pass  # the application is not stranded: clear, as policy prefer says
+
+
+def test_stop_drains(lab):
+    """With --drain podman stop lets connections end, encrypted, and waits no longer."""
+    with Machine(lab) as m:
+        network(m)
+        for name in ("server", "client"):
+            m.podman("run", "-d", "--name", name, "--network", "net", APP, "sleep", "1000")
+            m.sidecar(name + "-enc", "--network", "container:" + name, up=("--drain", "8"))
+        a, b = m.netns("server"), m.netns("client")
+        with Capture(m.ns, m.bridge("net")) as cap:
+            with connected(m, a, b) as (c, s):
+                stop = m.popen("podman", "stop", "-t", "20", "server-enc")
+                wait_for(lambda: "draining" in m.run("podman", "logs", "server-enc").stderr, 5,
+                         "the draining")
+                for _ in range(3):
+                    c.sendall(MARK)
+                    expect_eq(s.recv(100), MARK, "it goes on")
+                expect(stop.poll() is None, "podman waits")
+            expect_eq(stop.wait(5), 0, "and no longer than the connection lasts")
+        expect_eq(m.inspect("server-enc")["State"]["ExitCode"], 0, "exit status")
+        expect(not cap.has_bytes(MARK), "plaintext on the bridge")
 
 
 def test_reaps_as_pid_1(lab):
