@@ -173,6 +173,10 @@ static const struct cli_option reload_options[] = {
 static const struct cli_option check_options[] = {
     {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self", NETNS_MORE},
     {OPT_UPLINK, "uplink", "IF", "interface to the outside; again for more (default: as up)"},
+    {OPT_PEER, "peer", "HOST:PORT", "look at the way to a host in place of the namespace",
+     "HOST is a name or an address, that of IPv6 in brackets; http://HOST:PORT/ is a test-server, "
+     "which is asked what it saw. Without a daemon in the namespace it takes CAP_NET_RAW. The "
+     "connections are reset, and who listens there gets nothing to read"},
     {OPT_JSON, "json", NULL, "print one JSON object"},
     {OPT_END},
 };

@@ -10,6 +10,7 @@
 
 #include "ctl/attach.h"
 #include "ctl/check.h"
+#include "ctl/check_peer.h"
 #include "ctl/cli.h"
 #include "ctl/netns.h"
 
@@ -22,10 +23,20 @@ static int preflight(struct check *c)
     return check_finish(c, NULL);
 }
 
+static int peer(struct check *c, const struct cli_verb *verb, const char *target)
+{
+    int code = check_peer(c, target);
+
+    if (code == -EINVAL)
+        cli_usage(verb, "\"%s\" is none of HOST:PORT, [ADDRESS]:PORT, http://HOST:PORT/", target);
+    return code;
+}
+
 int check_main(int argc, char **argv)
 {
     const struct cli_verb *verb = cli_verb_find("check");
     struct check c = {.netns = "self"};
+    const char *target = NULL;
     int id;
 
     while ((id = cli_next(verb, argc, argv)) != -1) {
@@ -36,6 +47,9 @@ int check_main(int argc, char **argv)
         case OPT_UPLINK:
             attach_add_uplink(verb, optarg, &c.named);
             break;
+        case OPT_PEER:
+            target = optarg;
+            break;
         case OPT_JSON:
             c.is_json = true;
             break;
@@ -44,7 +58,7 @@ int check_main(int argc, char **argv)
     c.netns_fd = netns_open(c.netns);
     if (c.netns_fd < 0)
         die(cli_exit_code(c.netns_fd), "namespace \"%s\": %s", c.netns, netns_strerror(c.netns_fd));
-    int code = preflight(&c);
+    int code = target ? peer(&c, verb, target) : preflight(&c);
     close(c.netns_fd);
     return code;
 }
