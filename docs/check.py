@@ -17,7 +17,8 @@ import subprocess
 import sys
 
 TOP, PROGRAM, MAN = sys.argv[1:4]
-FOLDERS = ("ctl", "docs", "stack", "tests", "tunnel", "netns-scripts", "bench", ".ci")
+FOLDERS = ("ctl", "docs", "stack", "tests", "tunnel", "netns-scripts", "bench", ".ci", "lib",
+           "include")
 # Made by scripts, and checked there.
 OTHERS = ("docs/PERFORMANCE.md", "docs/rfc-map.md")
 
@@ -136,6 +137,31 @@ def check_lists():
             if f"`{dashed(n)}`" not in text]
 
 
+def header_names():
+    """Return: functions and constants of libtcpcrypt."""
+    text = re.sub(r"/\*.*?\*/", "", read("include/tcpcrypt/tcpcrypt.h"), flags=re.S)
+    functions = set(re.findall(r"\b(tcpcrypt_\w+)\(", text))
+    return functions, set(re.findall(r"\bTCP_?CRYPT_\w+", text)) - {
+        "TCPCRYPT_TCPCRYPT_H", "TCPCRYPT_SESSID_LEN", "TCPCRYPT_SID_MAXLEN"}
+
+
+def check_library():
+    """libtcpcrypt.3 and LIBTCPCRYPT.md: functions and constants are those of the header"""
+    man, page = read("docs/libtcpcrypt.3"), read("docs/LIBTCPCRYPT.md")
+    functions, constants = header_names()
+    in_man = set(re.findall(r"^\.Fn (tcpcrypt_\w+)", man, re.M))
+    in_page = set(re.findall(r"\b(tcpcrypt_\w+)\(\)", page))
+    bad = [f"docs/libtcpcrypt.3: {n}" for n in sorted(in_man ^ functions)]
+    bad += [f"docs/LIBTCPCRYPT.md: {n}" for n in sorted(in_page ^ functions)]
+    found = set(re.findall(r"\bTCP_?CRYPT_\w+", man))
+    bad += [f"docs/libtcpcrypt.3: {n}" for n in sorted(constants ^ found)]
+    r = subprocess.run(["groff", "-ww", "-mandoc", "-Tutf8", os.path.join(TOP, "docs/libtcpcrypt.3")],
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if r.returncode != 0 or "warning" in r.stdout:
+        bad.append(f"docs/libtcpcrypt.3: {r.stdout[:200]}")
+    return bad
+
+
 def anchors(path):
     found = set()
     for title in re.findall(r"^#+ (.+)$", read(path), re.M):
@@ -222,7 +248,7 @@ def check_words():
             if re.search(rf"\b{word}(ly|d|s)?\b", read(page), re.I)]
 
 
-CHECKS = [check_verbs, check_names, check_control, check_lists, check_links, check_paths,
+CHECKS = [check_verbs, check_names, check_control, check_lists, check_library, check_links, check_paths,
           check_functions, check_options, check_words]
 
 

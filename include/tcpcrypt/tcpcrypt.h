@@ -105,8 +105,9 @@ int tcpcrypt_set_policy(int fd, int policy);
 #define TCPCRYPT_AES_256_GCM       0x0002
 #define TCPCRYPT_CHACHA20_POLY1305 0x0010
 
-/* The ciphers to offer, best first; each at most once. Of those that the policy allows; when it
- * allows none of them, the policy's own stay. */
+/* The ciphers to offer or accept, best first; each at most once. Of those that the policy
+ * allows; when it allows none of them, the policy's own stay. Host B chooses among what
+ * host A offers. */
 int tcpcrypt_set_aeads(int fd, const int *aeads, size_t cnt);
 
 /* RFC 8547 4.2: the a bit, by which two applications that know of encryption find each other. */
