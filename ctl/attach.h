@@ -111,4 +111,4 @@ bool attach_read_option(const struct cli_verb *verb, int id, struct daemon_optio
 /* One more --uplink; exits with a usage error when it cannot be one. */
 void attach_add_uplink(const struct cli_verb *verb, const char *name, struct links *ret);
 
-/* All options are read: do they go together? Exits with a usage error when not. */#endif
+/* All options are read: do they go together? Exits with a usage error when not. */ #endif

@@ -12,8 +12,8 @@
 /* Does not wait. The descriptors are the caller's still. Return: 0; -errno. */
 int channel_send(int channel, const void *data, size_t len, const int *fds, size_t fd_cnt);
 
-/* Does not wait. The descriptors, close-on-exec, are the caller's. Return: bytes of the message; 0 when
- * the other end is closed; -errno (-EAGAIN: nothing there). */
+/* Does not wait. The descriptors, close-on-exec, are the caller's. Return: bytes of the message; 0
+ * when the other end is closed; -errno (-EAGAIN: nothing there). */
 ssize_t channel_receive(int channel, void *data, size_t len, int fds[CHANNEL_FD_MAX_CNT],
                         size_t *ret_fd_cnt);
 

@@ -62,9 +62,8 @@ void check_say(struct check *c, enum check_level level, const char *name, const 
     }
     if (!c->lines)
         c->lines = json_array();
-    json_array_append_new(c->lines,
-                          json_pack("{s:s, s:s, s:s, s:s*}", "name", name, "level",
-                                    check_level_name(level), "text", text, "fix", fix));
+    json_array_append_new(c->lines, json_pack("{s:s, s:s, s:s, s:s*}", "name", name, "level",
+                                              check_level_name(level), "text", text, "fix", fix));
 }
 
 const char *check_fix(char out[CHECK_FIX_LEN], const char *fmt, ...)

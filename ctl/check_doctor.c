@@ -10,10 +10,10 @@
 
 /* In this order: later ones use what earlier ones found out. */
 static void (*const checkers[])(struct check *c) = {
-    check_privileges, check_tun,   check_packet,  check_sockdiag,  check_uplink,
-    check_nftables,   check_exec,  check_routes,  check_far_side,  check_mtu,
+    check_privileges, check_tun,     check_packet, check_sockdiag,  check_uplink,
+    check_nftables,   check_exec,    check_routes, check_far_side,  check_mtu,
     check_offloads,   check_filters, check_daemon, check_leftovers, check_rules,
-    check_table,      check_memory, check_clock,  check_random,    check_crypto,
+    check_table,      check_memory,  check_clock,  check_random,    check_crypto,
 };
 
 int check_doctor(struct check *c)
@@ -23,7 +23,8 @@ int check_doctor(struct check *c)
         return err;
     err = netlink_open(NETLINK_ROUTE, &c->rtnl);
     if (err)
-        check_say(c, CHECK_FAIL, "netlink", "allow the process AF_NETLINK sockets (seccomp, SELinux)",
+        check_say(c, CHECK_FAIL, "netlink",
+                  "allow the process AF_NETLINK sockets (seccomp, SELinux)",
                   "no route netlink socket: %s", strerror(-err));
     for (size_t i = 0; i < sizeof(checkers) / sizeof(checkers[0]); i++)
         checkers[i](c);

@@ -23,13 +23,12 @@
 #include "ctl/tundev.h"
 #include "tcpcrypt/session.h"
 
-#define TUN_PATH      "/dev/net/tun"
-#define LOCKED_LEN    (512 * 1024) /* secrets of 1,024 peers and their guard pages */
-#define CLOCK_EARLIEST 1735689600  /* 2025: before this program was */
-#define CLOCK_LATEST   4102444800  /* 2100 */
+#define TUN_PATH       "/dev/net/tun"
+#define LOCKED_LEN     (512 * 1024) /* secrets of 1,024 peers and their guard pages */
+#define CLOCK_EARLIEST 1735689600   /* 2025: before this program was */
+#define CLOCK_LATEST   4102444800   /* 2100 */
 
-#define CONTAINER_CAPS                                                                             \
-    "run it as root; for a container: --cap-add NET_ADMIN --cap-add NET_RAW"
+#define CONTAINER_CAPS "run it as root; for a container: --cap-add NET_ADMIN --cap-add NET_RAW"
 
 /* --- Capabilities ----------------------------------------------------------- */
 
@@ -59,10 +58,11 @@ static void say_caps(struct check *c, uint64_t caps)
                   admin ? "" : "CAP_NET_ADMIN", admin || raw ? "" : " and ",
                   raw ? (admin ? "" : " is") : (admin ? "CAP_NET_RAW is" : "CAP_NET_RAW are"));
     if (!has_cap(caps, CAP_SYS_ADMIN))
-        check_say(c, CHECK_WARN, "capabilities",
-                  "needed only to run commands in namespaces of their own (exec) and to enter other "
-                  "namespaces; then run it as root",
-                  "CAP_SYS_ADMIN is missing");
+        check_say(
+            c, CHECK_WARN, "capabilities",
+            "needed only to run commands in namespaces of their own (exec) and to enter other "
+            "namespaces; then run it as root",
+            "CAP_SYS_ADMIN is missing");
 }
 
 /* Return: the inode of a namespace file, which it closes; 0 when it cannot be told. */
@@ -86,10 +86,11 @@ static void say_userns(struct check *c, uint64_t caps)
 
     c->has_net_admin = !above && has_cap(caps, CAP_NET_ADMIN);
     if (above)
-        check_say(c, CHECK_FAIL, "user-ns",
-                  "start it outside of that user namespace, or make the network namespace inside it",
-                  "the network namespace belongs to a user namespace above the one we are in: "
-                  "capabilities here do not count there");
+        check_say(
+            c, CHECK_FAIL, "user-ns",
+            "start it outside of that user namespace, or make the network namespace inside it",
+            "the network namespace belongs to a user namespace above the one we are in: "
+            "capabilities here do not count there");
     else if (own && owner && own != owner)
         check_say(c, CHECK_OK, "user-ns", NULL,
                   "the network namespace belongs to a user namespace below ours");
@@ -177,10 +178,11 @@ void check_memory(struct check *c)
     if (p != MAP_FAILED && mlock(p, LOCKED_LEN) == 0)
         check_say(c, CHECK_OK, "memory", NULL, "secrets can be locked in memory");
     else
-        check_say(c, CHECK_WARN, "memory",
-                  "ulimit -l 1024, LimitMEMLOCK=1M, or for a container --ulimit memlock=1048576",
-                  "not even %d KiB can be locked (limit: %llu KiB): secrets may get into swap space",
-                  LOCKED_LEN / 1024, (unsigned long long)limit.rlim_cur / 1024);
+        check_say(
+            c, CHECK_WARN, "memory",
+            "ulimit -l 1024, LimitMEMLOCK=1M, or for a container --ulimit memlock=1048576",
+            "not even %d KiB can be locked (limit: %llu KiB): secrets may get into swap space",
+            LOCKED_LEN / 1024, (unsigned long long)limit.rlim_cur / 1024);
     if (p != MAP_FAILED)
         munmap(p, LOCKED_LEN);
 }
@@ -209,9 +211,10 @@ void check_random(struct check *c)
     if (getrandom(&byte, sizeof(byte), GRND_NONBLOCK) == (ssize_t)sizeof(byte))
         check_say(c, CHECK_OK, "random", NULL, "the kernel's random generator is ready");
     else if (errno == EAGAIN)
-        check_say(c, CHECK_FAIL, "random",
-                  "wait until the machine has gathered entropy; a virtual machine: give it virtio-rng",
-                  "the kernel's random generator is not ready; everything waits for it");
+        check_say(
+            c, CHECK_FAIL, "random",
+            "wait until the machine has gathered entropy; a virtual machine: give it virtio-rng",
+            "the kernel's random generator is not ready; everything waits for it");
     else
         check_say(c, CHECK_FAIL, "random", "allow the system call getrandom (seccomp)",
                   "no randomness from the kernel: %s", strerror(errno));
@@ -219,7 +222,8 @@ void check_random(struct check *c)
 
 /* --- Cryptography ----------------------------------------------------------- */
 
-#define CRYPTO_FIX "look at the configuration of OpenSSL (OPENSSL_CONF, providers, FIPS), or leave it out with "
+#define CRYPTO_FIX                                                                                 \
+    "look at the configuration of OpenSSL (OPENSSL_CONF, providers, FIPS), or leave it out with "
 
 static unsigned test_teps(struct check *c, const struct session_config *all)
 {
@@ -265,6 +269,7 @@ void check_crypto(struct check *c)
     }
     unsigned bad = test_teps(c, cfg) + test_aeads(c, cfg);
     if (bad == 0)
-        check_say(c, CHECK_OK, "crypto", NULL, "%zu key exchanges and %zu ciphers passed their test",
-                  cfg->tep_cnt, cfg->aead_cnt);
+        check_say(c, CHECK_OK, "crypto", NULL,
+                  "%zu key exchanges and %zu ciphers passed their test", cfg->tep_cnt,
+                  cfg->aead_cnt);
 }

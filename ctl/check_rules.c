@@ -45,7 +45,7 @@
 struct seen_rule {
     uint8_t family, action, protocol;
     uint32_t priority, table;
-    bool is_for_tcp; /* TCP of this host may match */
+    bool is_for_tcp;          /* TCP of this host may match */
     char text[RULE_TEXT_LEN]; /* as "ip rule add" takes it */
 };
 
@@ -221,12 +221,13 @@ static void say_ahead(struct check *c, const struct seen_rule *r)
     char fix[CHECK_FIX_LEN];
 
     if (leads_to_uplink(c, r))
-        check_say(c, CHECK_WARN, "rules",
-                  check_fix(fix, "take it away if it is not wanted: ip %s rule del pref %u",
-                            family_option(r), r->priority),
-                  "rule %u \"%s\" stands ahead of ours and leads out by an uplink: TCP that it takes "
-                  "is reset",
-                  r->priority, r->text);
+        check_say(
+            c, CHECK_WARN, "rules",
+            check_fix(fix, "take it away if it is not wanted: ip %s rule del pref %u",
+                      family_option(r), r->priority),
+            "rule %u \"%s\" stands ahead of ours and leads out by an uplink: TCP that it takes "
+            "is reset",
+            r->priority, r->text);
     else
         check_say(c, CHECK_OK, "rules", NULL,
                   "rule %u \"%s\" stands ahead of ours: TCP that it takes is not encrypted",
@@ -238,15 +239,15 @@ static bool say_rule(struct check *c, const struct seen_rule *r)
 {
     char fix[CHECK_FIX_LEN];
     bool is_ours = r->protocol == MIRROR_PROTOCOL;
-    bool is_our_place =
-        r->priority >= RULES_PRIORITY_JUMP && r->priority <= RULES_PRIORITY_END;
+    bool is_our_place = r->priority >= RULES_PRIORITY_JUMP && r->priority <= RULES_PRIORITY_END;
 
     if (is_ours && is_our_place)
         return false;
     if (is_ours)
         check_say(c, CHECK_WARN, "rules",
-                  check_fix(fix, "give it another protocol: ip %s rule del pref %u, and add it "
-                                 "again without \"protocol %d\"",
+                  check_fix(fix,
+                            "give it another protocol: ip %s rule del pref %u, and add it "
+                            "again without \"protocol %d\"",
                             family_option(r), r->priority, MIRROR_PROTOCOL),
                   "rule %u \"%s\" has our protocol number %d: up and down take it away",
                   r->priority, r->text, MIRROR_PROTOCOL);
@@ -286,12 +287,12 @@ static void say_family(struct check *c, const struct seen_rules *all, uint8_t fa
     unsigned said = 0;
 
     if (!is_local_first(all, family)) {
-        check_say(c, CHECK_FAIL, "rules",
-                  check_fix(fix, "ip %s rule add pref 0 lookup local",
-                            family == AF_INET ? "-4" : "-6"),
-                  "%s: no rule for the local table ahead of ours: TCP to own addresses would go "
-                  "astray",
-                  name);
+        check_say(
+            c, CHECK_FAIL, "rules",
+            check_fix(fix, "ip %s rule add pref 0 lookup local", family == AF_INET ? "-4" : "-6"),
+            "%s: no rule for the local table ahead of ours: TCP to own addresses would go "
+            "astray",
+            name);
         said++;
     }
     for (size_t i = 0; i < all->cnt && said < RULES_MAX_SAID; i++)
@@ -368,11 +369,11 @@ void check_table(struct check *c)
     if (!c->rtnl || read_use(c, &u) < 0)
         return;
     if (u.foreign > 0)
-        check_say(c, CHECK_WARN, "table",
-                  check_fix(fix, "ip route show table %d, and move them to another table",
-                            MIRROR_TABLE),
-                  "routing table %d has %u routes of others: TCP would obey them", MIRROR_TABLE,
-                  u.foreign);
+        check_say(
+            c, CHECK_WARN, "table",
+            check_fix(fix, "ip route show table %d, and move them to another table", MIRROR_TABLE),
+            "routing table %d has %u routes of others: TCP would obey them", MIRROR_TABLE,
+            u.foreign);
     if (u.taken > 0)
         check_say(c, CHECK_WARN, "table",
                   check_fix(fix, "ip route show proto %d, and give them another protocol",
@@ -458,8 +459,9 @@ static void say_silent(struct check *c)
                   "there is a persistent %s that is not ours", TUNDEV_NAME);
     else
         check_say(c, CHECK_FAIL, "daemon",
-                  check_fix(fix, "tcpcrypt-ns down --netns %s; if it says that the daemon does not "
-                                 "answer, end its process",
+                  check_fix(fix,
+                            "tcpcrypt-ns down --netns %s; if it says that the daemon does not "
+                            "answer, end its process",
                             c->netns),
                   "there is a %s, but no daemon answers", TUNDEV_NAME);
 }
@@ -504,8 +506,8 @@ static bool is_dead_door(const char *name)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     snprintf(addr.sun_path, sizeof(addr.sun_path), TCNS_CTL_DIR "/%.40s", name);
-    bool is_dead = fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 &&
-                   errno == ECONNREFUSED;
+    bool is_dead =
+        fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 && errno == ECONNREFUSED;
     if (fd >= 0)
         close(fd);
     return is_dead;
@@ -537,7 +539,8 @@ void check_leftovers(struct check *c)
 
     int err = exec_host_count_dead(&execs);
     if (!err && execs > 0)
-        check_say(c, CHECK_WARN, "leftovers", "tcpcrypt-ns exec -- true (every exec cleans up first)",
+        check_say(c, CHECK_WARN, "leftovers",
+                  "tcpcrypt-ns exec -- true (every exec cleans up first)",
                   "%u killed exec%s left links, nftables tables or settings here", execs,
                   execs == 1 ? "" : "s");
     if (doors > 0)

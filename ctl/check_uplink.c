@@ -32,11 +32,11 @@
 #include "ctl/mirror.h"
 #include "ctl/mirror_msg.h"
 
-#define MTU_MIN        576  /* RFC 791: what every host takes */
-#define MTU_MIN_IPV6   1280 /* RFC 8200 5 */
-#define HOP_WAIT_MS    1000
+#define MTU_MIN           576  /* RFC 791: what every host takes */
+#define MTU_MIN_IPV6      1280 /* RFC 8200 5 */
+#define HOP_WAIT_MS       1000
 #define NEIGHBOUR_WAIT_MS 500
-#define GVISOR_VERSION "Sun Jan 10 15:06:54 PST 2016" /* the same in every release */
+#define GVISOR_VERSION    "Sun Jan 10 15:06:54 PST 2016" /* the same in every release */
 
 struct device {
     char kind[32];   /* of rtnetlink: "veth", "tun"; "" for real ones */
@@ -51,8 +51,8 @@ static int read_device(const struct check *c, const char *name, struct device *r
     if (!c->rtnl || rtnl_link_get_kernel(c->rtnl, 0, name, &link) < 0)
         return -ENODEV;
     const char *kind = rtnl_link_get_type(link);
-    *ret = (struct device){.flags = rtnl_link_get_flags(link),
-                           .arptype = rtnl_link_get_arptype(link)};
+    *ret =
+        (struct device){.flags = rtnl_link_get_flags(link), .arptype = rtnl_link_get_arptype(link)};
     snprintf(ret->kind, sizeof(ret->kind), "%s", kind ? kind : "");
     rtnl_link_put(link);
     return 0;
@@ -84,8 +84,8 @@ static void read_driver(const char *name, char out[32])
 
 static bool is_usable(struct check *c, const char *name, const struct device *d)
 {
-    bool is_known = d->arptype == ARPHRD_ETHER || d->arptype == ARPHRD_NONE ||
-                    d->arptype == ARPHRD_PPP;
+    bool is_known =
+        d->arptype == ARPHRD_ETHER || d->arptype == ARPHRD_NONE || d->arptype == ARPHRD_PPP;
 
     if (d->flags & IFF_LOOPBACK)
         check_say(c, CHECK_FAIL, "uplink", "name another interface with --uplink",
@@ -200,8 +200,10 @@ static bool is_hop_answered(int fd)
 {
     char control[256], data[64];
     struct iovec iov = {data, sizeof(data)};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
     struct pollfd p = {.fd = fd};
 
     if (poll(&p, 1, HOP_WAIT_MS) <= 0 || recvmsg(fd, &msg, MSG_ERRQUEUE) < 0)
@@ -306,7 +308,8 @@ static void check_one_far_side(struct check *c, const struct links_entry *u)
 void check_far_side(struct check *c)
 {
     if (is_gvisor()) {
-        check_say(c, CHECK_FAIL, "far-side", "use another runtime (runc, crun), or kata with a bridge",
+        check_say(c, CHECK_FAIL, "far-side",
+                  "use another runtime (runc, crun), or kata with a bridge",
                   "this is gVisor, whose TCP is in user space: TCP-ENO cannot leave");
         return;
     }
@@ -364,7 +367,8 @@ static void check_one_offloads(struct check *c, const char *name)
         if (strcmp(d.kind, wanted[i].not_for) != 0 && !is_on(name, wanted[i].question))
             snprintf(off + strlen(off), sizeof(off) - strlen(off), " %s on", wanted[i].name);
     if (!off[0])
-        check_say(c, CHECK_OK, "offloads", NULL, "%s: what makes large transfers quick is on", name);
+        check_say(c, CHECK_OK, "offloads", NULL, "%s: what makes large transfers quick is on",
+                  name);
     else
         check_say(c, CHECK_WARN, "offloads", check_fix(fix, "ethtool -K %s%s", name, off),
                   "%s has offloads switched off; large transfers are several times slower", name);
@@ -489,12 +493,14 @@ void check_filters(struct check *c)
                   "the uplink has IPv6, but new devices get none, and so ours");
     if (strict && read_sysctl("/proc/sys/net/ipv4/ip_forward") == 1)
         check_say(c, CHECK_WARN, "rp-filter",
-                  check_fix(fix, "sysctl -w net.ipv4.conf.all.rp_filter=2 "
-                                 "net.ipv4.conf.%s.rp_filter=2",
+                  check_fix(fix,
+                            "sysctl -w net.ipv4.conf.all.rp_filter=2 "
+                            "net.ipv4.conf.%s.rp_filter=2",
                             strict),
                   "%s filters by reverse path strictly, and the namespace forwards: TCP that it "
                   "forwards from there would be dropped",
                   strict);
     else
-        check_say(c, CHECK_OK, "rp-filter", NULL, "the reverse-path filter does not stand in the way");
+        check_say(c, CHECK_OK, "rp-filter", NULL,
+                  "the reverse-path filter does not stand in the way");
 }

@@ -13,8 +13,7 @@
 
 #include "ctl/ctldial.h"
 
-#define PROGRAM         "tcpcrypt-ns"
-#define OPTIONS_MAX_CNT 32
+#define PROGRAM "tcpcrypt-ns"
 
 static int usage_code = EXIT_USAGE;
 static const char *value_place;
@@ -138,8 +137,8 @@ static void program_help(FILE *out)
 /* --- Options ---------------------------------------------------------------- */
 
 struct getopt_tables {
-    struct option longs[OPTIONS_MAX_CNT + 2];
-    char shorts[2 * OPTIONS_MAX_CNT + 4];
+    struct option longs[CLI_OPTIONS_MAX_CNT + 2];
+    char shorts[2 * CLI_OPTIONS_MAX_CNT + 4];
 };
 
 static void add_option(struct getopt_tables *t, size_t i, const struct cli_option *o)
@@ -148,7 +147,7 @@ static void add_option(struct getopt_tables *t, size_t i, const struct cli_optio
 
     t->longs[i] = (struct option){
         .name = o->name,
-        .has_arg = !o->arg           ? no_argument
+        .has_arg = !o->arg          ? no_argument
                    : *o->arg == '[' ? optional_argument
                                     : required_argument,
         .val = o->id,
@@ -160,15 +159,18 @@ static void add_option(struct getopt_tables *t, size_t i, const struct cli_optio
         t->shorts[n] = ':';
 }
 
-/* "+": stop at the first operand, which may have options of its own (exec).
- * ":": we print the errors. */
+/* "+": stop at the first operand, which may have options of its own, where "--" stands before
+ * operands (exec). ":": we print the errors. */
 static void make_tables(const struct cli_verb *verb, struct getopt_tables *ret)
 {
     size_t cnt = 0;
 
-    *ret = (struct getopt_tables){.shorts = "+:"};
+    bool stops = verb->operands && strncmp(verb->operands, "--", 2) == 0;
+
+    *ret = (struct getopt_tables){.longs = {{NULL}}};
+    strcpy(ret->shorts, stops ? "+:" : ":");
     for (const struct cli_option *o = verb->options; o && o->id != OPT_END; o++)
-        if (cnt < OPTIONS_MAX_CNT)
+        if (cnt < CLI_OPTIONS_MAX_CNT)
             add_option(ret, cnt++, o);
     add_option(ret, cnt, &cli_help_option);
 }
@@ -282,8 +284,21 @@ static bool is_word(const char *s, const char *a, const char *b)
     return strcmp(s, a) == 0 || strcmp(s, b) == 0;
 }
 
+/* Return: the verb whose name the program was called by; NULL: by its own. */
+static const struct cli_verb *verb_of_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+
+    return strcmp(name, "tcnetstat") == 0 ? cli_verb_find(name) : NULL;
+}
+
 int cli_main(int argc, char **argv)
 {
+    const struct cli_verb *own = argc > 0 ? verb_of_name(argv[0]) : NULL;
+
+    if (own)
+        return own->main(argc, argv);
     if (argc < 2) {
         program_help(stderr);
         return EXIT_USAGE;

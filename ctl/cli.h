@@ -94,6 +94,8 @@ struct cli_option {
     const char *values; /* for completion, ", " between; else they follow from arg */
 };
 
+#define CLI_OPTIONS_MAX_CNT 64 /* of a verb */
+
 struct cli_verb {
     const char *name;
     const char *operands;               /* "-- CMD [ARG...]"; NULL: none are allowed */
@@ -112,11 +114,11 @@ bool cli_is_letter(int id);
 /* Return: the verb, NULL when there is none. */
 const struct cli_verb *cli_verb_find(const char *name);
 
-/* getopt_long(3) driven by the verb's table: call until -1. Stops at the first
- * operand or behind "--"; optarg and optind are getopt's. --help prints help and
- * exits 0; an unknown option, a missing argument or an operand where the verb
- * takes none exits with EXIT_USAGE (exec, whose codes differ: see usage_code).
- * Return: an option's id; -1 at the end. */
+/* getopt_long(3) driven by the verb's table: call until -1. Operands come last in argv, from
+ * optind on; where they follow "--" (exec) it stops at the first. optarg and optind are getopt's.
+ * --help prints help and exits 0; an unknown option, a missing argument or an operand where the
+ * verb takes none exits with EXIT_USAGE (exec, whose codes differ: see usage_code). Return: an
+ * option's id; -1 at the end. */
 int cli_next(const struct cli_verb *verb, int argc, char **argv);
 
 /* The same where one operand is expected and options may stand behind it, too. At the end

@@ -111,10 +111,33 @@ static const struct cli_option sessions_options[] = {
      "Those of loopback, of bypassed ports, of other interfaces, and link-local ones. It takes the "
      "right to enter the namespace"},
     SESSION_FILTER_OPTIONS,
+    SESSION_FILTER_PROCESS_OPTION,
     {OPT_WATCH, "watch", NULL, "list again and again; on a terminal q ends it",
      "On a terminal the list stays in its place, and as many lines are shown as fit. Elsewhere "
      "one list follows the other"},
     {OPT_INTERVAL, "interval", "SECONDS", "with --watch: how often (default: 2)"},
+    {OPT_END},
+};
+
+static const struct cli_option watch_options[] = {
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self", NETNS_MORE},
+    CLIENT_OPTION,
+    {OPT_JSON, "json", NULL, "print each event as one JSON object in a line"},
+    SESSION_FILTER_OPTIONS,
+    {OPT_END},
+};
+
+static const struct cli_option sid_options[] = {
+    QUERY_OPTIONS,
+    {OPT_FD, "fd", "N", "the connection of the socket with that inherited descriptor",
+     "In place of the two ends. The socket is one of the namespace, connected"},
+    {OPT_WAIT, "wait", "SECONDS", "while it is negotiated, at most so long"},
+    {OPT_END},
+};
+
+static const struct cli_option tcnetstat_options[] = {
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self", NETNS_MORE},
+    CLIENT_OPTION,
     {OPT_END},
 };
 
@@ -221,6 +244,22 @@ const struct cli_verb cli_verbs[] = {
      "is the same at both ends of an encrypted connection. With --ended how it ended in place of "
      "the state.",
      sessions_options, sessions_main},
+    {"watch", NULL, "show what happens to connections, as it happens",
+     "One line for each event: a connection is opened, is encrypted or clear, and why, or has "
+     "ended, and how; or something happens to the daemon. Who reads too slowly loses events, and "
+     "is told how many. When the daemon's worker is replaced the watch goes on; it ends with exit "
+     "code 3 when the daemon has gone. The filters are of connections; the daemon's events always "
+     "come.",
+     watch_options, watch_main},
+    {"sid", "[LOCAL PEER]", "print the session id of one connection",
+     "LOCAL and PEER are its ends, as 192.0.2.1:80 or [2001:db8::1]:80. Prints 66 hexadecimal "
+     "digits, which are the same at the other end, and exits with 0; when the connection is not "
+     "encrypted, or is none of the daemon's, it says why on standard error and exits with 1.",
+     sid_options, sid_main},
+    {"tcnetstat", NULL, "list encrypted connections and their session ids, as the original did",
+     "Prints the columns of the original tcpcrypt's program of that name. The program behaves "
+     "like this verb when it is called by the name tcnetstat.",
+     tcnetstat_options, tcnetstat_main},
     {"status", NULL, "show a namespace's daemon and its counters", NULL, status_options,
      status_main},
     {"policy", NULL, "show or replace the policy of a running daemon",

@@ -33,8 +33,8 @@ struct config {
     size_t item_cnt, rule_cnt;
 };
 
-/* Reads a file's text. Only "rule" and "uplink" may come more than once in [daemon]. Return: 0, and *ret
- * for config_done(); -EINVAL, and *ret_line and a sentence in err; -ENOMEM likewise. */
+/* Reads a file's text. Only "rule" and "uplink" may come more than once in [daemon]. Return: 0, and
+ * *ret for config_done(); -EINVAL, and *ret_line and a sentence in err; -ENOMEM likewise. */
 int config_parse(const char *text, size_t len, struct config *ret, unsigned *ret_line,
                  char err[CONFIG_ERROR_LEN]);
 

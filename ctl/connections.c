@@ -208,12 +208,12 @@ static json_t *kernel_json(const struct bypassing *b, const struct sockdiag_sock
     char local[ADDR_STR_LEN], peer[ADDR_STR_LEN];
     const struct tuple *t = &k->tuple;
 
-    return json_pack("{s:s, s:i, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:f, s:s}",
-                     "local", addr_str(&t->local, local), "local_port", t->local_port,
-                     "peer", addr_str(&t->peer, peer), "peer_port", t->peer_port,
-                     "state", "bypassed", "reason", kernel_reason_names[kernel_reason(b, t)],
-                     "tx_bytes", (json_int_t)k->tx_bytes, "rx_bytes", (json_int_t)k->rx_bytes,
-                     "tx_pending", (json_int_t)k->tx_pending, "started", 0.0, "end", "live");
+    return json_pack("{s:s, s:i, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:f, s:s}", "local",
+                     addr_str(&t->local, local), "local_port", t->local_port, "peer",
+                     addr_str(&t->peer, peer), "peer_port", t->peer_port, "state", "bypassed",
+                     "reason", kernel_reason_names[kernel_reason(b, t)], "tx_bytes",
+                     (json_int_t)k->tx_bytes, "rx_bytes", (json_int_t)k->rx_bytes, "tx_pending",
+                     (json_int_t)k->tx_pending, "started", 0.0, "end", "live");
 }
 
 /* Those that are over are left out: of the daemon's, too, sockets linger. */

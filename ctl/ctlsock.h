@@ -34,8 +34,9 @@ struct ctlsock {
  * Only the holder of the namespace's TUN device may call this. */
 void ctlsock_listen(struct ctlsock *c, ino_t inode);
 
-/* Opens a door more at a place that ctldial_is_place() knows; text is borrowed until ctlsock_done(). A socket that
- * a dead daemon has left there is replaced. Return: 0; -EADDRINUSE; -errno. */
+/* Opens a door more at a place that ctldial_is_place() knows; text is borrowed until
+ * ctlsock_done(). A socket that a dead daemon has left there is replaced. Return: 0; -EADDRINUSE;
+ * -errno. */
 int ctlsock_listen_extra(struct ctlsock *c, const char *text);
 
 /* Closes and removes the doors. */

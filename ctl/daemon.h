@@ -34,17 +34,17 @@ struct daemon_options {
     struct sources *sources; /* borrowed; where the rest comes from; NULL: nothing to read again */
     struct policy_rule *rules; /* see settings_add_rule() */
     size_t rule_cnt;
-    const char *ctl;          /* borrowed; a third door, see ctldial_is_place(); NULL: none */
+    const char *ctl;             /* borrowed; a third door, see ctldial_is_place(); NULL: none */
     unsigned drain_s;            /* a first SIGTERM drains for so long; 0: it ends at once */
     enum tunnel_drain drain_new; /* likewise */
-    enum log_level log_level; /* of supervisor and worker */
-    const char *log_path;     /* borrowed; appended to; NULL: /dev/null, or see keep_stderr */
-    const char *keylog_path;  /* borrowed; see keylog_file_open(); NULL: no key log */
-    int keylog_fd;            /* daemon.c's: that file; 0: none */
-    bool keep_stderr;         /* log to the caller's standard error when log_path is NULL */
-    struct sdnotify *notify;  /* borrowed; the service manager; NULL: none */
-    bool end_with_caller;     /* the supervisor gets SIGTERM, and takes everything away, when the
-                                 thread that called daemon_start() ends, however it ends */
+    enum log_level log_level;    /* of supervisor and worker */
+    const char *log_path;        /* borrowed; appended to; NULL: /dev/null, or see keep_stderr */
+    const char *keylog_path;     /* borrowed; see keylog_file_open(); NULL: no key log */
+    int keylog_fd;               /* daemon.c's: that file; 0: none */
+    bool keep_stderr;            /* log to the caller's standard error when log_path is NULL */
+    struct sdnotify *notify;     /* borrowed; the service manager; NULL: none */
+    bool end_with_caller;        /* the supervisor gets SIGTERM, and takes everything away, when the
+                                    thread that called daemon_start() ends, however it ends */
 };
 
 /* PREFER, default bypass, session_config_default, DAEMON_FALLBACK_S, LOG_LEVEL_WARN,

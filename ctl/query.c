@@ -64,17 +64,24 @@ static int connect_at(const struct query *q, int netns_fd, struct ctlclient *ret
     return err ? err : ctlclient_init_at(ret, q->ctl);
 }
 
-void query_connect(struct query *q)
+int query_try_connect(struct query *q)
 {
-    if (q->wait_s > 0 && q->ctl)
-        cli_usage(q->verb, "--wait and --ctl do not go together");
     int fd = netns_open(q->netns);
+
     if (fd < 0)
         die(cli_exit_code(fd), "namespace \"%s\": %s", q->netns, netns_strerror(fd));
     if (q->wait_s > 0)
         ctlclient_await(fd, q->wait_s);
     int err = q->ctl ? connect_at(q, fd, &q->client) : ctlclient_init(&q->client, fd);
     close(fd);
+    return err;
+}
+
+void query_connect(struct query *q)
+{
+    if (q->wait_s > 0 && q->ctl)
+        cli_usage(q->verb, "--wait and --ctl do not go together");
+    int err = query_try_connect(q);
     if (err)
         no_answer(q, err);
 }

@@ -28,6 +28,8 @@ void query_init(struct query *q, const char *verb, int argc, char **argv);
 void query_begin(struct query *q, const char *verb);
 bool query_read_option(struct query *q, int id);
 void query_connect(struct query *q);
+/* Return: 0; -ECONNREFUSED when no daemon answers; -errno. */
+int query_try_connect(struct query *q);
 void query_done(struct query *q);
 
 /* Sends a call; takes params, NULL: none. Exits on failure. */

@@ -19,13 +19,13 @@
  * bypassed ranges: to look at each of those rules for each packet took an eighth of
  * the time of a ping.
  *
- * The rule that does nothing is where they jump to. It is for a strict reverse-path filter (rp_filter 1). The filter looks up
- * the way back of each packet that comes from the TUN device, as if this host
- * sent it; but the kernel looks at such a packet's protocol only while a rule
- * with a protocol exists whose interface is not "lo" (fib_rule_requires_fldissect;
- * Linux 6.18). Without it the way back would be the uplink and the packet be
- * dropped: tried. Limit: a host that filters strictly and also forwards TCP from
- * its uplink has the same check turned against forwarded packets.
+ * The rule that does nothing is where they jump to. It is for a strict reverse-path filter
+ * (rp_filter 1). The filter looks up the way back of each packet that comes from the TUN device, as
+ * if this host sent it; but the kernel looks at such a packet's protocol only while a rule with a
+ * protocol exists whose interface is not "lo" (fib_rule_requires_fldissect; Linux 6.18). Without it
+ * the way back would be the uplink and the packet be dropped: tried. Limit: a host that filters
+ * strictly and also forwards TCP from its uplink has the same check turned against forwarded
+ * packets.
  */
 #ifndef TCNS_CTL_RULES_H
 #define TCNS_CTL_RULES_H

@@ -32,7 +32,12 @@
          "An address, or a prefix like 10.0.0.0/8 or 2001:db8::/32"},                              \
         {OPT_PORT, "port", "PORT[,PORT...]", "only those with such a port at either end",          \
          "Ranges as 6000-6010"},                                                                   \
-        {OPT_DIR, "dir", "in|out", "only those that the peer opened (in), or the container"},      \
+    {                                                                                              \
+        OPT_DIR, "dir", "in|out", "only those that the peer opened (in), or the container"         \
+    }
+
+/* One more, for verbs that know of processes. */
+#define SESSION_FILTER_PROCESS_OPTION                                                              \
     {                                                                                              \
         OPT_PROCESS, "process", "NAME|PID", "only those of such a local process",                  \
             "As far as the kernel tells: one that was started by the same user, or root asks"      \

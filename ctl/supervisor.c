@@ -700,8 +700,8 @@ static void follow_netns(struct supervisor *s)
 
 static int next_timeout(const struct supervisor *s)
 {
-    const int64_t times[] = {s->give_up_ms, s->start_at_ms, s->watch_at_ms, s->news_at_ms,
-                             s->follow_at_ms, s->drain_end_ms};
+    const int64_t times[] = {s->give_up_ms, s->start_at_ms,  s->watch_at_ms,
+                             s->news_at_ms, s->follow_at_ms, s->drain_end_ms};
     int64_t first = 0;
 
     for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)

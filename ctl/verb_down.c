@@ -91,9 +91,9 @@ static int call(const struct down *d, struct ctlclient *c)
 {
     if (!d->drain)
         return ctlclient_call(c, NS1_INTERFACE ".Down", NULL, false);
-    return ctlclient_call(
-        c, NS1_INTERFACE ".Drain",
-        json_pack("{s:i, s:s*}", "timeout", (int)d->drain_s, "new", d->drain_new), true);
+    return ctlclient_call(c, NS1_INTERFACE ".Drain",
+                          json_pack("{s:i, s:s*}", "timeout", (int)d->drain_s, "new", d->drain_new),
+                          true);
 }
 
 /* What is left, when that has changed. */

@@ -4,35 +4,10 @@
 #include "ctl/verbs.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "ctl/ns1.h"
 #include "ctl/query.h"
-
-#define NAME_LEN 24
-
-static void print_value(const char *prefix, const char *key, const json_t *value)
-{
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
-
-    printf("%s%-*s %s\n", prefix, NAME_LEN - (int)strlen(prefix), key, text ? text : "");
-    free(text);
-}
-
-static void print_members(const char *prefix, json_t *object)
-{
-    const char *key;
-    json_t *value;
-
-    json_object_foreach(object, key, value)
-    {
-        if (json_is_object(value))
-            print_members(strcmp(key, "errors") == 0 ? "error " : "", value);
-        else
-            print_value(prefix, key, value);
-    }
-}
+#include "ctl/status_text.h"
 
 /* Nobody should forget that it is on. */
 static void warn_of_keylog(const json_t *reply)
@@ -45,6 +20,7 @@ static void warn_of_keylog(const json_t *reply)
 
 int status_main(int argc, char **argv)
 {
+    struct term term = term_stdout();
     struct query q;
 
     query_init(&q, "status", argc, argv);
@@ -54,7 +30,7 @@ int status_main(int argc, char **argv)
         json_dumpf(reply, stdout, JSON_COMPACT);
         putchar('\n');
     } else {
-        print_members("", reply);
+        status_text_print(reply, stdout, &term);
         warn_of_keylog(reply);
     }
     json_decref(reply);

@@ -22,13 +22,15 @@ static const struct {
     const char *why;
     const char *advice; /* NULL: none */
 } words[] = {
-    {"full", "tcpcrypt encrypts it between your machine and this one, with keys that were made for it.",
+    {"full",
+     "tcpcrypt encrypts it between your machine and this one, with keys that were made for it.",
      NULL},
     {"resumed",
      "tcpcrypt encrypts it between your machine and this one, with keys that follow from those of "
      "an earlier connection.",
      NULL},
-    {"off", "Encryption is switched off at this end.", "On the server: tcpcrypt-ns up --policy prefer."},
+    {"off", "Encryption is switched off at this end.",
+     "On the server: tcpcrypt-ns up --policy prefer."},
     {"peer-no-eno",
      "The first packet from your end asked for no encryption, as it arrived here: either nothing "
      "at your end speaks tcpcrypt, or something on the way removed the TCP option.",
@@ -216,8 +218,9 @@ static json_t *values_of(const json_t *visit)
     set_end(v, "peer", visit, "peer", "peer_port");
     set_words(v, text_of(visit, "reason"));
     set_id(v, text_of(visit, "session_id"));
-    json_object_set_new(v, "command",
-                        json_sprintf("tcpcrypt-ns sessions --ended | grep -F '%s'", text_of(v, "local")));
+    json_object_set_new(
+        v, "command",
+        json_sprintf("tcpcrypt-ns sessions --ended | grep -F '%s'", text_of(v, "local")));
     return v;
 }
 

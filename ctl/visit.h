@@ -12,9 +12,9 @@
 
 /* Why nothing is known of a connection, or nothing need be: reasons beside those of
  * tunnel.h. */
-#define VISIT_NO_DAEMON  "no-daemon"         /* none is attached here: plain TCP */
+#define VISIT_NO_DAEMON   "no-daemon"        /* none is attached here: plain TCP */
 #define VISIT_NOT_CARRIED "not-carried"      /* loopback, bypassed: plain TCP */
-#define VISIT_SILENT     "daemon-is-silent"  /* it cannot be told */
+#define VISIT_SILENT      "daemon-is-silent" /* it cannot be told */
 
 /* The visitor's connection; local is the server's end. Return: 0; -errno. */
 int visit_tuple(int fd, struct tuple *ret);

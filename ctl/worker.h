@@ -20,10 +20,10 @@
 
 /* What the worker tells the supervisor; one message of a SOCK_SEQPACKET pair. */
 enum worker_event {
-    WORKER_READY,  /* packets flow */
-    WORKER_FAILED, /* err and text say why; it ends */
-    WORKER_DOWN,   /* a client asks to detach; its descriptor comes along (SCM_RIGHTS) */
-    WORKER_DRAIN,  /* likewise, but as drain_s and drain say */
+    WORKER_READY,    /* packets flow */
+    WORKER_FAILED,   /* err and text say why; it ends */
+    WORKER_DOWN,     /* a client asks to detach; its descriptor comes along (SCM_RIGHTS) */
+    WORKER_DRAIN,    /* likewise, but as drain_s and drain say */
     WORKER_DRAINING, /* no new connection is carried from now on */
     WORKER_DRAINED,  /* none is left */
     WORKER_CHANGE, /* see change.h; a request follows, or nothing: read the configuration */

@@ -133,7 +133,7 @@ def test_errors_in_status(lab):
     errors = json.loads(a.tcns("status", "--json").stdout)["errors"]
     expect_eq(errors, {got["error"]: 1})
     text = a.tcns("status").stdout
-    expect(re.search(rf"^error {got['error']} +1$", text, re.M), "status names it", text)
+    expect(re.search(rf"^errors +{got['error']} 1$", text, re.M), "status names it", text)
 
 
 def test_history_is_bounded(lab):

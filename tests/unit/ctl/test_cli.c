@@ -143,8 +143,10 @@ static void test_table(void **state)
         assert_non_null(v->summary);
         assert_non_null(v->main);
         assert_ptr_equal(cli_verb_find(v->name), v);
-        for (const struct cli_option *o = v->options; o && o->id != OPT_END; o++)
+        for (const struct cli_option *o = v->options; o && o->id != OPT_END; o++) {
             check_option(v, o);
+            assert_true(o - v->options < CLI_OPTIONS_MAX_CNT);
+        }
     }
     assert_null(cli_verb_find(""));
 }
