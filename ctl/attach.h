@@ -92,6 +92,10 @@
          "how long a peer is opened without encryption after a SYN that\n"                         \
          "asks for it was lost on the way (default: 600)",                                         \
          "That is, after one with TCP-ENO was lost and one without it was answered. 1 to 86400"},  \
+        {OPT_KEY_TIMEOUT, "key-timeout", "SECONDS",                                                \
+         "reset a connection whose peer does not finish the key exchange\n"                        \
+         "in time (default: 30)",                                                                  \
+         "1 to 86400. Its error is key-timeout"},                                                  \
         {OPT_CTL, "ctl", CTL_PLACE, "open the ctl socket at one more place, for reading",          \
          CTL_PLACE_MORE ". Changing takes CAP_NET_ADMIN, and is not possible by a port"},          \
         {OPT_KEYLOG, "keylog", "FILE",                                                             \

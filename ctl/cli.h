@@ -56,6 +56,7 @@ enum cli_option_id {
     OPT_INTERVAL,
     OPT_KEEPALIVE,
     OPT_KEYLOG,
+    OPT_KEY_TIMEOUT,
     OPT_LIB_DIR,
     OPT_LISTEN,
     OPT_LOG,

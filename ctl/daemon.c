@@ -31,6 +31,7 @@ void daemon_options_init(struct daemon_options *opts)
         .policy = TUNNEL_POLICY_PREFER,
         .session = session_config_default,
         .fallback_s = DAEMON_FALLBACK_S,
+        .key_timeout_s = DAEMON_KEY_TIMEOUT_S,
         .drain_new = TUNNEL_DRAIN_CLEAR,
         .log_level = LOG_LEVEL_WARN,
     };

@@ -30,6 +30,7 @@ struct daemon_options {
     struct session_config session;   /* the cache is the tunnel's */
     unsigned keepalive_s;            /* see struct tunnel_config; 0: none */
     unsigned fallback_s;             /* likewise */
+    unsigned key_timeout_s;          /* see tunnel_set_key_timeout() */
     struct policy_settings settings; /* of single roles; see struct policy_config */
     struct sources *sources; /* borrowed; where the rest comes from; NULL: nothing to read again */
     struct policy_rule *rules; /* see settings_add_rule() */
@@ -47,9 +48,11 @@ struct daemon_options {
                                     thread that called daemon_start() ends, however it ends */
 };
 
-/* PREFER, default bypass, session_config_default, DAEMON_FALLBACK_S, LOG_LEVEL_WARN,
+/* PREFER, default bypass, session_config_default, DAEMON_FALLBACK_S, DAEMON_KEY_TIMEOUT_S,
+ * LOG_LEVEL_WARN,
  * netns_fd -1, the rest zero. */
-#define DAEMON_FALLBACK_S 600
+#define DAEMON_FALLBACK_S    600
+#define DAEMON_KEY_TIMEOUT_S 30
 void daemon_options_init(struct daemon_options *opts);
 
 /* Return: the policy in opts, which is borrowed. */

@@ -306,6 +306,7 @@ static void add_options(json_t *o, const struct daemon_options *opts)
     set_number(o, "rekey_bytes", cfg->rekey_bytes);
     set_text(o, "app_aware", suites_app_aware_name(cfg));
     set_number(o, "fallback_time", opts->fallback_s);
+    set_number(o, "key_timeout", opts->key_timeout_s);
     if (opts->keylog_fd > 0)
         set_text(o, "keylog", opts->keylog_path);
 }

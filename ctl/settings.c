@@ -47,17 +47,28 @@ static int set_bypass(struct daemon_options *o, const char *value, char err[SETT
     return 0;
 }
 
-static int set_fallback_time(struct daemon_options *o, const char *value,
-                             char err[SETTINGS_ERROR_LEN])
+static int set_seconds(const char *key, const char *value, unsigned *ret,
+                       char err[SETTINGS_ERROR_LEN])
 {
     char *end;
     unsigned long n = strtoul(value, &end, 10);
 
     if (*value < '0' || *value > '9' || *end || n < 1 || n > SECONDS_MAX)
-        return fail(err, -EINVAL, "fallback-time: \"%.60s\" is no number from 1 to %d", value,
-                    SECONDS_MAX);
-    o->fallback_s = (unsigned)n;
+        return fail(err, -EINVAL, "%s: \"%.60s\" is no number from 1 to %d", key, value, SECONDS_MAX);
+    *ret = (unsigned)n;
     return 0;
+}
+
+static int set_fallback_time(struct daemon_options *o, const char *value,
+                             char err[SETTINGS_ERROR_LEN])
+{
+    return set_seconds("fallback-time", value, &o->fallback_s, err);
+}
+
+static int set_key_timeout(struct daemon_options *o, const char *value,
+                           char err[SETTINGS_ERROR_LEN])
+{
+    return set_seconds("key-timeout", value, &o->key_timeout_s, err);
 }
 
 int settings_add_rule(struct daemon_options *o, const struct policy_rule *rule,
@@ -115,6 +126,7 @@ static const struct {
     {"policy", set_policy},
     {"bypass", set_bypass},
     {"fallback-time", set_fallback_time},
+    {"key-timeout", set_key_timeout},
     {"rule", set_rule},
 };
 
@@ -199,6 +211,7 @@ void settings_move(struct daemon_options *to, struct daemon_options *from)
     to->session = from->session;
     to->keepalive_s = from->keepalive_s;
     to->fallback_s = from->fallback_s;
+    to->key_timeout_s = from->key_timeout_s;
     to->settings = from->settings;
     to->rules = from->rules;
     to->rule_cnt = from->rule_cnt;

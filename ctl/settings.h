@@ -13,7 +13,7 @@
 #define SETTINGS_ERROR_LEN RULETEXT_ERROR_LEN
 
 /* Return: whether key is one of policy, bypass, rule, tep, tep-a, tep-b, aead, aead-a, aead-b,
- * app-aware, no-resume, keepalive, rekey-bytes, fallback-time. */
+ * app-aware, no-resume, keepalive, rekey-bytes, fallback-time, key-timeout. */
 bool settings_has(const char *key);
 
 /* Reads one of these into opts; "rule" adds one. Return: 0; -ENOENT when key is none of

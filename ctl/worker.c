@@ -169,6 +169,7 @@ static int use_settings(struct worker *w, int fd)
     err = tunnel_set_policy(w->tunnel, &cfg);
     if (err)
         return err;
+    tunnel_set_key_timeout(w->tunnel, w->opts.key_timeout_s);
     tunnel_set_fallback_time(w->tunnel, w->opts.fallback_s);
     ns1_watch_daemon(&w->watch, "the policy has changed");
     return 0;
@@ -374,6 +375,7 @@ static void start_tunnel(struct worker *w)
     err = tunnel_new(&cfg, &w->tunnel);
     if (err)
         fail(a, err, "cannot start the tunnel");
+    tunnel_set_key_timeout(w->tunnel, a->opts->key_timeout_s);
     open_uplinks(w);
     for (size_t i = 0; i < a->older->cnt; i++) {
         err = tunnel_pass(w->tunnel, &a->older->sockets[i].tuple);

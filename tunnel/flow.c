@@ -63,30 +63,40 @@ static void grow(struct flow_table *t)
     free(old);
 }
 
-static void link_connecting(struct flow_table *t, struct flow *f, uint64_t now_ms)
+static void append(struct flow **oldest, struct flow **youngest, struct flow *f)
 {
-    f->touched_ms = now_ms;
-    f->older = t->connecting_new;
+    f->older = *youngest;
     f->younger = NULL;
     if (f->older)
         f->older->younger = f;
     else
-        t->connecting_old = f;
-    t->connecting_new = f;
+        *oldest = f;
+    *youngest = f;
+}
+
+static void take_out(struct flow **oldest, struct flow **youngest, struct flow *f)
+{
+    if (f->older)
+        f->older->younger = f->younger;
+    else
+        *oldest = f->younger;
+    if (f->younger)
+        f->younger->older = f->older;
+    else
+        *youngest = f->older;
+    f->older = f->younger = NULL;
+}
+
+static void link_connecting(struct flow_table *t, struct flow *f, uint64_t now_ms)
+{
+    f->touched_ms = now_ms;
+    append(&t->connecting_old, &t->connecting_new, f);
     t->connecting_cnt++;
 }
 
 static void unlink_connecting(struct flow_table *t, struct flow *f)
 {
-    if (f->older)
-        f->older->younger = f->younger;
-    else
-        t->connecting_old = f->younger;
-    if (f->younger)
-        f->younger->older = f->older;
-    else
-        t->connecting_new = f->older;
-    f->older = f->younger = NULL;
+    take_out(&t->connecting_old, &t->connecting_new, f);
     t->connecting_cnt--;
 }
 
@@ -163,6 +173,21 @@ void flow_start_relaying(struct flow_table *t, struct flow *f)
     f->phase = FLOW_RELAYING;
 }
 
+void flow_start_keying(struct flow_table *t, struct flow *f, uint64_t now_ms)
+{
+    assert(f->phase == FLOW_RELAYING && !f->keying);
+    f->keying = true;
+    f->touched_ms = now_ms;
+    append(&t->keying_old, &t->keying_new, f);
+}
+
+void flow_stop_keying(struct flow_table *t, struct flow *f)
+{
+    if (f->keying)
+        take_out(&t->keying_old, &t->keying_new, f);
+    f->keying = false;
+}
+
 void flow_kill(struct flow_table *t, struct flow *f)
 {
     struct flow **link = bucket_of(t, &f->tuple);
@@ -172,6 +197,7 @@ void flow_kill(struct flow_table *t, struct flow *f)
     assert(!f->legs[SIDE_INNER].pcb && !f->legs[SIDE_OUTER].pcb);
     if (f->phase == FLOW_CONNECTING)
         unlink_connecting(t, f);
+    flow_stop_keying(t, f);
     f->phase = FLOW_DEAD;
     /* Off the table at once: the tuple may be opened anew before this is reaped. */
     while (*link != f)

@@ -32,7 +32,7 @@ enum flow_phase { FLOW_CONNECTING, FLOW_RELAYING, FLOW_DEAD };
 struct flow {
     struct flow *chain;           /* same bucket */
     struct flow *queue_next;      /* has events, or is dead */
-    struct flow *older, *younger; /* list of the CONNECTING ones */
+    struct flow *older, *younger; /* list of the CONNECTING ones, or of those that await keys */
     struct tuple tuple;
     struct leg legs[SIDE_CNT];
     struct session *session; /* NULL: plain TCP */
@@ -52,7 +52,8 @@ struct flow {
     uint64_t active_bytes;       /* bytes_in together, at the last look for idleness */
     uint32_t idle_s;
     uint32_t probed_generation; /* the peer's key set when it was asked to rekey */
-    uint64_t touched_ms;        /* CONNECTING: last SYN of the opener */
+    bool keying;                /* RELAYING, and in the list of those that await keys */
+    uint64_t touched_ms;        /* CONNECTING: last SYN of the opener; keying: its begin */
     double started_s;           /* wall clock */
     int keylog_fd;               /* see struct tunnel_config */
     int64_t opened_us;          /* clock_us() then */
@@ -66,6 +67,7 @@ struct flow_table {
     struct flow *queue, **queue_end; /* to be run, then reaped */
     struct flow *connecting_old, *connecting_new;
     size_t connecting_cnt;
+    struct flow *keying_old, *keying_new; /* in the order in which they began */
 };
 
 /* Return: 0; -ENOMEM. */
@@ -88,6 +90,9 @@ struct flow *flow_next_queued(struct flow_table *t);
 void flow_touch(struct flow_table *t, struct flow *f, uint64_t now_ms);
 /* Both legs exist now; the SYN is dropped. */
 void flow_start_relaying(struct flow_table *t, struct flow *f);
+/* Its keys are awaited from now on; not any more. */
+void flow_start_keying(struct flow_table *t, struct flow *f, uint64_t now_ms);
+void flow_stop_keying(struct flow_table *t, struct flow *f);
 /* Nothing more is to happen; both legs must be gone. */
 void flow_kill(struct flow_table *t, struct flow *f);
 /* Frees a dead flow. */

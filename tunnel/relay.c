@@ -416,6 +416,8 @@ static void answer_opener(struct relay *r, struct flow *f)
     }
     struct buf *buf = buf_ref(f->syn);
     flow_start_relaying(&r->flows, f);
+    if (f->session && !session_is_open(f->session))
+        flow_start_keying(&r->flows, f, (uint64_t)clock_coarse_ms());
     if (leg_accept(leg, buf, &syn) < 0)
         end_with(r, f, TUNNEL_END_ERROR, TCNS_ERR_NO_MEMORY);
 }
@@ -457,6 +459,8 @@ static enum tcns_err move_bytes(struct relay *r, struct flow *f)
 
     for (int side = 0; side < SIDE_CNT; side++)
         bytes[side] += f->bytes_in[side] - before[side];
+    if (!f->session || session_is_open(f->session))
+        flow_stop_keying(&r->flows, f);
     if (awaits_keys && session_is_open(f->session))
         histogram_add(&r->metrics.full, age_us(f));
     return err;
@@ -569,6 +573,9 @@ void relay_tick(struct relay *r, uint64_t now_ms)
         resume_cache_tick(r->cache, now_ms);
     while ((f = r->flows.connecting_old) && now_ms - f->touched_ms > OPENER_SILENT_MAX_MS)
         end_flow(r, f, TUNNEL_END_TIMEOUT);
+    while (r->key_timeout_ms && (f = r->flows.keying_old) &&
+           now_ms - f->touched_ms > r->key_timeout_ms)
+        abort_flow(r, f, TCNS_ERR_KEY_TIMEOUT);
     relay_run(r);
 }
 

@@ -27,6 +27,7 @@ struct relay {
     wish_fn wish;               /* NULL: nobody wishes */
     void *wish_arg;
     bool has_keepalive;         /* a rule asks for it, or did */
+    uint64_t key_timeout_ms;    /* for a key exchange; 0: no limit */
     uint64_t fallback_ms;       /* how long a peer stays in the fallback table */
     struct fallback_table fallback;
     tunnel_event_fn on_event; /* NULL: none */

@@ -716,6 +716,11 @@ int tunnel_set_policy(struct tunnel *t, const struct policy_config *cfg)
     return err;
 }
 
+void tunnel_set_key_timeout(struct tunnel *t, unsigned seconds)
+{
+    t->relay.key_timeout_ms = seconds * 1000ull;
+}
+
 void tunnel_set_fallback_time(struct tunnel *t, unsigned seconds)
 {
     t->relay.fallback_ms = (seconds ? seconds : FALLBACK_DEFAULT_S) * 1000ull;

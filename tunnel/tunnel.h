@@ -102,6 +102,10 @@ void tunnel_free(struct tunnel *t);
  * exist go on as they are. Return: 0; -E2BIG, -ENOMEM, and nothing has changed. */
 int tunnel_set_policy(struct tunnel *t, const struct policy_config *cfg);
 
+/* How long a key exchange may take, or the connection is reset (KEY_TIMEOUT); 0, as at the start:
+ * no limit. */
+void tunnel_set_key_timeout(struct tunnel *t, unsigned seconds);
+
 /* See fallback_s of tunnel_config; for peers that are remembered from now on. */
 void tunnel_set_fallback_time(struct tunnel *t, unsigned seconds);
 

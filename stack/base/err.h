@@ -31,6 +31,7 @@ enum err_class {
     X(FRAME_LENGTH, PEER, 8, "frame is too short for its AEAD tag")                                \
     X(TRUNCATED, PEER, 10, "stream ended without a final frame")                                   \
     X(ENO_SYN_DATA_ACKED, PEER, 11, "data of a SYN segment was acknowledged")                      \
+    X(KEY_TIMEOUT, PEER, 12, "the key exchange was not finished in time")                          \
     X(REFUSED_CLEAR, POLICY, 1, "encryption is required and was not negotiated")                   \
     X(NO_MEMORY, LOCAL, 1, "out of memory")                                                        \
     X(CRYPTO, LOCAL, 2, "cryptographic library failed")                                            \

@@ -2,6 +2,7 @@
  * A relay between two scripted peers: "app", the application's kernel, and "net", the
  * far host, whose tcpcrypt is a session of its own.
  */
+#include "base/clock.h"
 #include "tcp_wire.h"
 
 #include <errno.h>
@@ -631,6 +632,50 @@ static void test_nonsense_in_place_of_init(void **state)
 
 /* --- Without tcpcrypt ---------------------------------------------------------------------------
  */
+
+/* So much later. */
+static void tick(unsigned *now_ms, unsigned seconds)
+{
+    *now_ms += seconds * 1000;
+    relay_tick(&relay, (uint64_t)clock_coarse_ms() + *now_ms);
+    run();
+}
+
+/* The peer agreed to encrypt and then says nothing: the program must not wait for ever. */
+static void test_key_exchange_without_end(void **state)
+{
+    unsigned later_ms = 0;
+
+    relay.key_timeout_ms = 30000;
+    open_outbound();
+    tick(&later_ms, 29);
+    assert_int_equal(the_flow()->phase, FLOW_RELAYING);
+    tick(&later_ms, 2);
+    expect_both_reset(TCNS_ERR_KEY_TIMEOUT);
+}
+
+static void test_key_exchange_without_begin(void **state)
+{
+    unsigned later_ms = 0;
+
+    relay.key_timeout_ms = 30000;
+    open_inbound();
+    tick(&later_ms, 31);
+    expect_both_reset(TCNS_ERR_KEY_TIMEOUT);
+}
+
+/* What is open, or clear, has all the time. */
+static void test_key_timeout_spares_others(void **state)
+{
+    unsigned later_ms = 0;
+
+    relay.key_timeout_ms = 30000;
+    open_outbound();
+    settle();
+    tick(&later_ms, 1000);
+    assert_int_equal(the_flow()->phase, FLOW_RELAYING);
+    assert_null(relay.flows.keying_old);
+}
 
 static void test_peer_without_eno(void **state)
 {
@@ -1642,6 +1687,9 @@ int main(void)
         TEST(test_flipped_bit),
         TEST(test_inserted_bytes),
         TEST(test_nonsense_in_place_of_init),
+        TEST(test_key_exchange_without_end),
+        TEST(test_key_exchange_without_begin),
+        TEST(test_key_timeout_spares_others),
         TEST(test_peer_without_eno),
         TEST(test_inbound_without_eno),
         TEST(test_inbound_eno_stripped),

@@ -164,6 +164,10 @@ int tunnel_set_policy(struct tunnel *t, const struct policy_config *cfg)
     return -1;
 }
 
+void tunnel_set_key_timeout(struct tunnel *t, unsigned seconds)
+{
+}
+
 void tunnel_set_fallback_time(struct tunnel *t, unsigned seconds)
 {
 }
