@@ -172,6 +172,24 @@ static const struct cli_option cni_install_options[] = {
     {OPT_END},
 };
 
+static const struct cli_option capture_options[] = {
+    {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self", NETNS_MORE},
+    CLIENT_OPTION,
+    {OPT_INNER, "inner", NULL, "the clear side: between applications and daemon"},
+    {OPT_OUTER, "outer", NULL, "the wire's side: between daemon and peers (default)"},
+    {OPT_BOTH, "both", NULL, "both sides, each an interface of the file",
+     "They have the same addresses and ports: programs that follow connections mix them up, "
+     "unless they tell interfaces apart"},
+    {OPT_PEER, "peer", "ADDRESS", "only connections with that host"},
+    {OPT_PORT, "port", "N", "only connections with that port, at either end"},
+    {OPT_WRITE, "write", "FILE|-", "where to; -: standard output",
+     "A new file has mode 0600, one that is there is overwritten"},
+    {OPT_COUNT, "count", "N", "end after so many packets"},
+    {OPT_SECONDS, "seconds", "N", "end after so long"},
+    {OPT_SNAPLEN, "snaplen", "N", "keep so many bytes of each packet (default: all)"},
+    {OPT_END},
+};
+
 static const struct cli_option cache_options[] = {
     QUERY_OPTIONS,
     {OPT_FLUSH, "flush", NULL, "forget it all", "It needs root, or the daemon's user"},
@@ -280,6 +298,13 @@ const struct cli_verb cli_verbs[] = {
      "which are opened without encryption for a while because a SYN that asks for it was lost on "
      "the way. --flush forgets both; it needs root.",
      cache_options, cache_main},
+    {"capture", NULL, "write packets to a pcapng file, clear or as on the wire",
+     "Each packet has the session id of its connection in its comment. Packets are written as "
+     "they pass through the daemon: a super-segment is one record, checksums are complete. What "
+     "does not fit the daemon's buffer of 8 MiB is dropped and counted, in the file's statistics "
+     "as well. It ends at SIGINT or SIGTERM, with --count or --seconds, and with the daemon. It needs root, or "
+     "the daemon's user. Bypassed connections are not the daemon's, and not in it.",
+     capture_options, capture_main},
     {"metrics", NULL, "print a namespace's numbers for Prometheus, or serve them",
      "Prints what the daemon counts in Prometheus' text form: connections by state, reason and "
      "end, handshakes and how long they took, bytes, drops, errors. With --listen it serves them, "

@@ -415,6 +415,8 @@ static bool call_ns1(struct ctlserver_client *c, const char *name, const json_t 
         ns1_watch(c, n->watch, more);
     else if (strcmp(name, "GetStatus") == 0)
         get_status(c, n);
+    else if (strcmp(name, "Capture") == 0)
+        ns1_capture(c, n, params);
     else if (strcmp(name, "GetMetrics") == 0)
         ns1_get_metrics(c, n);
     else if (strcmp(name, "GetCache") == 0)

@@ -58,6 +58,9 @@ bool ns1_call_policy(struct ctlserver_client *c, const char *name, const json_t 
 /* The method GetSession. */
 void ns1_get_session(struct ctlserver_client *c, const struct ns1 *n, const json_t *params);
 
+/* The method Capture. */
+void ns1_capture(struct ctlserver_client *c, const struct ns1 *n, const json_t *params);
+
 /* The method GetMetrics. */
 void ns1_get_metrics(struct ctlserver_client *c, const struct ns1 *n);
 

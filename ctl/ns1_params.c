@@ -5,18 +5,22 @@
 
 #include <arpa/inet.h>
 
-static bool read_addr(const json_t *params, const char *name, struct addr *ret)
+bool ns1_params_addr(const char *text, struct addr *ret)
 {
-    const char *text = json_string_value(json_object_get(params, name));
     struct in_addr v4;
 
-    if (!text)
-        return false;
     if (inet_pton(AF_INET, text, &v4) == 1) {
         *ret = addr_from_v4(&v4);
         return true;
     }
     return inet_pton(AF_INET6, text, &ret->in6) == 1;
+}
+
+static bool read_addr(const json_t *params, const char *name, struct addr *ret)
+{
+    const char *text = json_string_value(json_object_get(params, name));
+
+    return text && ns1_params_addr(text, ret);
 }
 
 static bool read_port(const json_t *params, const char *name, uint16_t *ret)

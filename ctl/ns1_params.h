@@ -14,6 +14,9 @@
  * Return: NULL and *ret; the name of the one that is missing or wrong. */
 const char *ns1_params_tuple(const json_t *params, struct tuple *ret);
 
+/* An address as text. Return: whether it is one. */
+bool ns1_params_addr(const char *text, struct addr *ret);
+
 /* An optional whole number from 0 to max. Return: true and *ret, 0 when it is not there or
  * null; false when it is something else. */
 bool ns1_params_number(const json_t *params, const char *name, uint32_t max, uint32_t *ret);

@@ -14,6 +14,7 @@ int metrics_main(int argc, char **argv);
 int sessions_main(int argc, char **argv);
 int policy_main(int argc, char **argv);
 int reload_main(int argc, char **argv);
+int capture_main(int argc, char **argv);
 int cache_main(int argc, char **argv);
 int cni_main(int argc, char **argv);
 int check_main(int argc, char **argv);

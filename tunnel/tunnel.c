@@ -18,6 +18,7 @@
 #include "tcp/timewait.h"
 #include "tcpcrypt/kex_pool.h"
 #include "tcpcrypt/resume.h"
+#include "tunnel/capture.h"
 #include "tunnel/icmp.h"
 #include "tunnel/older.h"
 #include "tunnel/relay.h"
@@ -39,6 +40,7 @@ struct tunnel {
     struct tunnel_config cfg;
     struct relay relay;
     struct older_table older;
+    struct captures captures;
     enum tunnel_drain drain;
     struct uplinks *uplinks;
     ev_io tun_io;
@@ -67,6 +69,8 @@ static bool uplink_output(struct tunnel *t, const struct stack_tx *tx)
     switch (uplinks_send(t->uplinks, tx)) {
     case 0:
         counters(t)->uplink_tx_packets++;
+        if (t->captures.cnt)
+            captures_tx(&t->captures, &t->relay.flows, tx);
         return true;
     case -EAGAIN:
         return false;
@@ -88,10 +92,13 @@ static bool on_output(const struct stack_tx *tx)
     if (tx->side == SIDE_OUTER)
         return uplink_output(t, tx);
     /* A TUN never asks to wait: it queues or drops. */
-    if (vnet_send(t->cfg.tun_fd, tx, NULL, 0) == 0)
+    if (vnet_send(t->cfg.tun_fd, tx, NULL, 0) == 0) {
         counters(t)->tun_tx_packets++;
-    else
+        if (t->captures.cnt)
+            captures_tx(&t->captures, &t->relay.flows, tx);
+    } else {
         counters(t)->drop_tx++;
+    }
     return true;
 }
 
@@ -125,6 +132,8 @@ static void write_icmp(struct tunnel *t, const struct packet *packet, uint8_t co
 
     if (vnet_forward(t->cfg.tun_fd, &none, bytes, len, NULL, 0) < 0)
         counters(t)->drop_tx++;
+    else if (t->captures.cnt)
+        captures_tx_bytes(&t->captures, &t->relay.flows, SIDE_INNER, bytes, len, false);
 }
 
 /* --- In -------------------------------------------------------------------------- */
@@ -146,6 +155,9 @@ static void forward_older(struct tunnel *t, struct older *o, enum side side,
 
     if (err < 0)
         counters(t)->drop_tx++;
+    else if (t->captures.cnt)
+        captures_tx_bytes(&t->captures, &t->relay.flows, side_other(side), packet->ip, packet->len,
+                          vp->hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM);
     older_note(&t->older, o, side, packet, clock_coarse_ms());
 }
 
@@ -337,6 +349,9 @@ static bool is_link_local(const struct tuple *tuple)
 static void on_packet(struct tunnel *t, enum side side, int via, const struct vnet_packet *vp)
 {
     struct packet packet;
+
+    if (t->captures.cnt)
+        captures_rx(&t->captures, &t->relay.flows, side, vp);
     enum packet_verdict verdict = packet_parse(vp->ip, vp->len, vnet_csum_ok(&vp->hdr), &packet);
 
     if (verdict != PACKET_TCP) {
@@ -512,8 +527,11 @@ static void on_resolved(void *arg, const struct nexthop_path *path, const uint8_
     static const struct virtio_net_hdr none;
     struct tunnel *t = arg;
 
-    if (uplinks_forward(t->uplinks, path, &none, bytes, len) == 0)
-        counters(t)->uplink_tx_packets++;
+    if (uplinks_forward(t->uplinks, path, &none, bytes, len) < 0)
+        return;
+    counters(t)->uplink_tx_packets++;
+    if (t->captures.cnt)
+        captures_tx_bytes(&t->captures, &t->relay.flows, SIDE_OUTER, bytes, len, false);
 }
 
 static void on_resolve_failed(void *arg, const struct nexthop_path *path, const uint8_t *bytes,
@@ -696,6 +714,7 @@ void tunnel_free(struct tunnel *t)
         return;
     relay_abort_all(&t->relay);
     stack_flush();
+    captures_done(&t->captures);
     stop_watchers(t);
     stack_done();
     uplinks_free(t->uplinks);
@@ -911,4 +930,15 @@ void tunnel_get_levels(const struct tunnel *t, struct tunnel_levels *ret)
         .resume_cnt = tunnel_resume_cnt(t),
     };
     tunnel_list_fallback(t, count_peer, &ret->fallback_cnt);
+}
+
+int tunnel_capture_start(struct tunnel *t, const struct tunnel_capture *cfg, int fd,
+                         tunnel_capture_fn on_end, void *arg, struct tap **ret)
+{
+    return captures_add(&t->captures, t->cfg.loop, cfg, fd, on_end, arg, ret);
+}
+
+void tunnel_capture_stop(struct tunnel *t, struct tap *tap)
+{
+    captures_del(&t->captures, tap);
 }

@@ -93,6 +93,8 @@ struct leg {
         **ack_link; /* list of the legs that owe an ACK while their side is busy */
 };
 
+#define STACK_TX_IOV_MAX_CNT 256
+
 /* One packet on its way out. */
 struct stack_tx {
     enum side side;

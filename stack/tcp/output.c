@@ -20,7 +20,7 @@
 
 #include "base/wire.h"
 
-#define IOV_MAX_CNT     256
+#define IOV_MAX_CNT     STACK_TX_IOV_MAX_CNT
 #define HEADROOM_LEN    32 /* link-layer and virtio-net headers of the device */
 #define IP4_LEN         20
 #define IP6_LEN         40

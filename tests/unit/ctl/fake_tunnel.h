@@ -7,8 +7,10 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <unistd.h>
 
 #include "ctl/ns1.h"
+#include "tunnel/capture.h"
 #include "tunnel/metrics.h"
 
 #define MANY       100000
@@ -20,6 +22,10 @@ struct tunnel {
     enum tunnel_state found_state;
     bool gone;
     struct tunnel_counters counters;
+    struct tunnel_capture capture;
+    int capture_fd, capture_err;
+    tunnel_capture_fn capture_end;
+    void *capture_arg;
 };
 
 static struct tunnel_session session_of(size_t n)
@@ -102,6 +108,23 @@ void tunnel_get_metrics(const struct tunnel *t, struct tunnel_metrics *ret)
 void tunnel_get_levels(const struct tunnel *t, struct tunnel_levels *ret)
 {
     *ret = (struct tunnel_levels){.flow_cnt = t->session_cnt};
+}
+
+int tunnel_capture_start(struct tunnel *t, const struct tunnel_capture *cfg, int fd,
+                         tunnel_capture_fn on_end, void *arg, struct tap **ret)
+{
+    t->capture = *cfg;
+    t->capture_fd = fd;
+    t->capture_end = on_end;
+    t->capture_arg = arg;
+    *ret = (struct tap *)t;
+    return t->capture_err;
+}
+
+void tunnel_capture_stop(struct tunnel *t, struct tap *tap)
+{
+    close(t->capture_fd);
+    t->capture_fd = -1;
 }
 
 /* One connection, of the tuple that FOUND names. */

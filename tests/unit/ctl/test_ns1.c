@@ -87,6 +87,28 @@ static void say(struct fixture *f, const char *text)
     assert_int_equal(send(f->fd, text, len, MSG_NOSIGNAL), (ssize_t)len);
 }
 
+/* The same with a descriptor, which is closed here. */
+static void say_with(struct fixture *f, const char *text, int fd)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {.bytes = {0}};
+    struct iovec iov = {(void *)(uintptr_t)text, strlen(text) + 1};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.bytes,
+                         .msg_controllen = sizeof(control.bytes)};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(c), &fd, sizeof(int));
+    assert_int_equal(sendmsg(f->fd, &msg, MSG_NOSIGNAL), (ssize_t)iov.iov_len);
+    close(fd);
+}
+
 /* Return: the next reply, to be freed. */
 static json_t *hear(struct fixture *f)
 {
@@ -527,6 +549,98 @@ static void test_socket_methods_without_a_socket(void **state)
     expect_error(f, CALL("GetSocket") "}", "org.tcpcrypt.Ns1.NotPossible");
 }
 
+/* --- Capture ---------------------------------------------------------------------------- */
+
+#define CAPTURE "{\"method\":\"org.tcpcrypt.Ns1.Capture\",\"parameters\":"
+
+static void start_capture(struct fixture *f, const char *params)
+{
+    char call[300];
+
+    f->tunnel.capture_fd = -1;
+    snprintf(call, sizeof(call), CAPTURE "%s}", params);
+    say_with(f, call, socket(AF_UNIX, SOCK_STREAM, 0));
+    for (int i = 0; i < 10; i++)
+        ev_run(f->loop, EVRUN_NOWAIT);
+}
+
+static void test_capture(void **state)
+{
+    struct fixture *f = *state;
+    struct tunnel_capture *c = &f->tunnel.capture;
+    struct addr peer = addr_from_v4((uint8_t[]){192, 0, 2, 7});
+
+    f->links.uplinks.cnt = 1;
+    strcpy(f->links.uplinks.entries[0].name, "eth7");
+    start_capture(f, "{\"inner\":true,\"peer\":\"192.0.2.7\",\"port\":80,\"count\":3,"
+                     "\"snaplen\":96}");
+    assert_true(f->tunnel.capture_fd >= 0);
+    assert_true(c->sides[SIDE_INNER] && !c->sides[SIDE_OUTER]);
+    assert_true(c->has_peer && addr_eq(&c->peer, &peer));
+    assert_int_equal(c->port, 80);
+    assert_int_equal(c->max_cnt, 3);
+    assert_int_equal(c->snap_len, 96);
+    assert_string_equal(c->names[SIDE_OUTER], "eth7");
+    assert_int_equal(recv(f->fd, f->data, 1, MSG_PEEK | MSG_DONTWAIT), -1); /* not yet */
+
+    close(f->tunnel.capture_fd);
+    struct tunnel_capture_stats stats = {.packets = {2, 3}, .dropped = {0, 4}};
+    f->tunnel.capture_end(f->tunnel.capture_arg, &stats);
+    json_t *r = hear(f);
+    json_t *p = json_object_get(r, "parameters");
+    assert_int_equal(json_integer_value(json_object_get(p, "packets")), 5);
+    assert_int_equal(json_integer_value(json_object_get(p, "dropped")), 4);
+    json_decref(r);
+}
+
+static void test_capture_wrong(void **state)
+{
+    static const struct {
+        const char *params, *error;
+        int err;
+    } wrong[] = {
+        {"{}", "InvalidParameter\",\"parameters\":{\"parameter\":\"outer\"", 0},
+        {"{\"inner\":1}", "\"inner\"", 0},
+        {"{\"outer\":\"x\"}", "\"outer\"", 0},
+        {"{\"inner\":false,\"outer\":false}", "\"outer\"", 0},
+        {"{\"outer\":true,\"peer\":\"example\"}", "\"peer\"", 0},
+        {"{\"outer\":true,\"peer\":7}", "\"peer\"", 0},
+        {"{\"outer\":true,\"port\":65536}", "\"port\"", 0},
+        {"{\"outer\":true,\"count\":-1}", "\"count\"", 0},
+        {"{\"outer\":true,\"snaplen\":1.5}", "\"snaplen\"", 0},
+        {"{\"outer\":true}", "Ns1.NoSocket", -EINVAL},
+        {"{\"outer\":true}", "Ns1.TooMany", -EMFILE},
+        {"{\"outer\":true}", "Ns1.OutOfMemory", -ENOMEM},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        f->tunnel.capture_err = wrong[i].err;
+        start_capture(f, wrong[i].params);
+        json_t *r = hear(f);
+        char *text = json_dumps(r, JSON_COMPACT);
+        if (!json_object_get(r, "error") || !strstr(text, wrong[i].error))
+            fail_msg("%s: %s", wrong[i].params, text);
+        free(text);
+        json_decref(r);
+        if (f->tunnel.capture_fd >= 0)
+            close(f->tunnel.capture_fd);
+    }
+    expect_error(f, CAPTURE "{\"outer\":true}}", "org.tcpcrypt.Ns1.NoSocket");
+}
+
+static void test_capturer_leaves(void **state)
+{
+    struct fixture *f = *state;
+
+    start_capture(f, "{\"outer\":true}");
+    assert_true(f->tunnel.capture_fd >= 0);
+    shutdown(f->fd, SHUT_RDWR);
+    for (int i = 0; i < 10; i++)
+        ev_run(f->loop, EVRUN_NOWAIT);
+    assert_int_equal(f->tunnel.capture_fd, -1); /* stopped */
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
 
 /* --- Policy ------------------------------------------------------------------------ */
@@ -696,6 +810,9 @@ int main(void)
         TEST(test_mark_and_forget_by_tuple),
         TEST(test_socket_methods_without_a_socket),
         TEST(test_client_leaves_while_it_waits),
+        TEST(test_capture),
+        TEST(test_capture_wrong),
+        TEST(test_capturer_leaves),
         TEST(test_watch),
         TEST(test_watch_slowly),
         TEST(test_watcher_leaves),
