@@ -68,8 +68,8 @@
          "if there is one)",                                                                       \
          "See CONFIGURATION"},                                                                     \
         {OPT_RULE, "rule", "RULE",                                                                 \
-         "what holds for some connections: an action (prefer, require,\n"                          \
-         "off), then which, as in \"require out peer=10.0.0.0/8 port=80\";\n"                      \
+         "what holds for some connections: an action (prefer, require, off,\n"                     \
+         "bypass), then which, as in \"require out peer=10.0.0.0/8 port=80\";\n"                   \
          "again for more: the first that matches a connection decides",                            \
          "See POLICY"},                                                                            \
         {OPT_NO_RESUME, "no-resume", NULL, "exchange keys afresh for every connection",            \

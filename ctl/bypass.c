@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * The set of TCP ports whose connections keep the kernel's own path.
+ * The TCP whose connections keep the kernel's own path.
  */
 #include "ctl/bypass.h"
 
@@ -139,7 +139,41 @@ int bypass_parse(const char *text, struct bypass *ret)
 
 bool bypass_eq(const struct bypass *a, const struct bypass *b)
 {
-    return a->cnt == b->cnt && memcmp(a->ranges, b->ranges, a->cnt * sizeof(a->ranges[0])) == 0;
+    return a->cnt == b->cnt && a->match_cnt == b->match_cnt &&
+           memcmp(a->ranges, b->ranges, a->cnt * sizeof(a->ranges[0])) == 0 &&
+           memcmp(a->matches, b->matches, a->match_cnt * sizeof(a->matches[0])) == 0;
+}
+
+int bypass_add_match(struct bypass *b, const struct policy_match *m)
+{
+    for (size_t i = 0; i < b->match_cnt; i++)
+        if (memcmp(&b->matches[i], m, sizeof(*m)) == 0)
+            return 0;
+    if (b->match_cnt == BYPASS_MATCH_MAX_CNT)
+        return -E2BIG;
+    b->matches[b->match_cnt++] = *m;
+    return 0;
+}
+
+int bypass_add_rule(struct bypass *b, const struct policy_rule *rule)
+{
+    size_t max = BYPASS_MATCH_MAX_CNT - b->match_cnt;
+
+    if (rule->action != TUNNEL_POLICY_BYPASS)
+        return 0;
+    size_t cnt = policy_rule_matches(rule, b->matches + b->match_cnt, max);
+    if (cnt > max)
+        return -E2BIG;
+    b->match_cnt += cnt;
+    return 0;
+}
+
+bool bypass_takes(const struct bypass *b, const struct tuple *t)
+{
+    for (size_t i = 0; i < b->match_cnt; i++)
+        if (policy_match_takes(&b->matches[i], t))
+            return true;
+    return bypass_has(b, t->local_port) || bypass_has(b, t->peer_port);
 }
 
 bool bypass_has(const struct bypass *b, uint16_t port)

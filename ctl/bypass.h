@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * The set of TCP ports whose connections keep the kernel's own path.
+ * The TCP whose connections keep the kernel's own path.
  */
 #ifndef TCNS_CTL_BYPASS_H
 #define TCNS_CTL_BYPASS_H
@@ -10,12 +10,16 @@
 
 #include "tunnel/tunnel.h"
 
-#define BYPASS_MAX_CNT 64
+#define BYPASS_MAX_CNT       64
+#define BYPASS_MATCH_MAX_CNT 64
 
-/* Sorted, disjoint, not adjacent. All zero is the empty set. */
+/* Ports, of either end, and what rules add to them. All zero is the empty set; ranges are
+ * sorted, disjoint, not adjacent. */
 struct bypass {
     struct port_range ranges[BYPASS_MAX_CNT];
     size_t cnt;
+    struct policy_match matches[BYPASS_MATCH_MAX_CNT]; /* of rules that say so */
+    size_t match_cnt;
 };
 
 /* Ports whose protocol encrypts from its first byte on (ssh, https, ldaps, ...). */
@@ -33,6 +37,15 @@ int bypass_parse_range(const char *word, struct port_range *ret);
 int bypass_add(struct bypass *b, struct port_range range);
 
 bool bypass_eq(const struct bypass *a, const struct bypass *b);
+
+/* Adds what a rule bypasses; nothing when it is no such rule. Return: 0; -E2BIG. */
+int bypass_add_rule(struct bypass *b, const struct policy_rule *rule);
+
+/* Adds one of those, unless it is there. Return: 0; -E2BIG. */
+int bypass_add_match(struct bypass *b, const struct policy_match *match);
+
+/* Whether packets of that connection are the kernel's own. */
+bool bypass_takes(const struct bypass *b, const struct tuple *tuple);
 
 bool bypass_has(const struct bypass *b, uint16_t port);
 

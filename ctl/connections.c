@@ -19,6 +19,7 @@
 #include "ctl/netlink.h"
 #include "ctl/netns.h"
 #include "ctl/ns1.h"
+#include "ctl/ruletext.h"
 #include "ctl/owners.h"
 #include "ctl/sockdiag.h"
 
@@ -155,6 +156,8 @@ static void list_daemons(const struct connections *c, struct sockets *k, connect
 
 struct bypassing {
     struct bypass ports;
+    struct policy_rule *rules; /* of the daemon, all of them */
+    size_t rule_cnt;
     struct ifaddrs *own;
 };
 
@@ -192,13 +195,22 @@ static const char *const kernel_reason_names[] = {
 #undef X
 };
 
+/* Return: the number of the rule that bypasses the connection; 0: none does. */
+static size_t bypassing_rule(const struct bypassing *b, const struct tuple *t)
+{
+    for (size_t i = 0; i < b->rule_cnt; i++)
+        if (policy_rule_bypasses(&b->rules[i], t))
+            return i + 1;
+    return 0;
+}
+
 static enum kernel_reason kernel_reason(const struct bypassing *b, const struct tuple *t)
 {
     if (is_loopback(&t->peer) || is_own(b->own, &t->peer))
         return KERNEL_REASON_LOOPBACK;
     if (IN6_IS_ADDR_LINKLOCAL(&t->peer.in6))
         return KERNEL_REASON_LINK_LOCAL;
-    if (bypass_has(&b->ports, t->local_port) || bypass_has(&b->ports, t->peer_port))
+    if (bypass_takes(&b->ports, t) || bypassing_rule(b, t))
         return KERNEL_REASON_BYPASS_RULE;
     return KERNEL_REASON_OTHER_INTERFACE;
 }
@@ -207,13 +219,21 @@ static json_t *kernel_json(const struct bypassing *b, const struct sockdiag_sock
 {
     char local[ADDR_STR_LEN], peer[ADDR_STR_LEN];
     const struct tuple *t = &k->tuple;
+    enum kernel_reason reason = kernel_reason(b, t);
+    size_t rule = reason == KERNEL_REASON_BYPASS_RULE ? bypassing_rule(b, t) : 0;
+    const char *name = rule && b->rules[rule - 1].name[0] ? b->rules[rule - 1].name : NULL;
 
-    return json_pack("{s:s, s:i, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:f, s:s}", "local",
-                     addr_str(&t->local, local), "local_port", t->local_port, "peer",
-                     addr_str(&t->peer, peer), "peer_port", t->peer_port, "state", "bypassed",
-                     "reason", kernel_reason_names[kernel_reason(b, t)], "tx_bytes",
-                     (json_int_t)k->tx_bytes, "rx_bytes", (json_int_t)k->rx_bytes, "tx_pending",
-                     (json_int_t)k->tx_pending, "started", 0.0, "end", "live");
+    json_t *o = json_pack("{s:s, s:i, s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:f, s:s}", "local",
+                          addr_str(&t->local, local), "local_port", t->local_port, "peer",
+                          addr_str(&t->peer, peer), "peer_port", t->peer_port, "state", "bypassed",
+                          "reason", kernel_reason_names[reason], "tx_bytes",
+                          (json_int_t)k->tx_bytes, "rx_bytes", (json_int_t)k->rx_bytes,
+                          "tx_pending", (json_int_t)k->tx_pending, "started", 0.0, "end", "live");
+    if (rule)
+        json_object_set_new(o, "rule", json_integer((json_int_t)rule));
+    if (name)
+        json_object_set_new(o, "rule_name", json_string(name));
+    return o;
 }
 
 /* Those that are over are left out: of the daemon's, too, sockets linger. */
@@ -221,6 +241,26 @@ static bool is_live(const struct sockdiag_socket *k)
 {
     return k->state == TCP_ESTABLISHED || k->state == TCP_SYN_SENT || k->state == TCP_SYN_RECV ||
            k->state == TCP_CLOSE_WAIT;
+}
+
+static void load_rules(const struct connections *c, struct bypassing *ret)
+{
+    query_call(c->query, NS1_INTERFACE ".GetPolicy", NULL, false);
+    json_t *policy = query_next(c->query, NULL);
+    const json_t *rules = json_object_get(policy, "rules"), *rule;
+    char err[RULETEXT_ERROR_LEN];
+    size_t i;
+
+    ret->rules = calloc(json_array_size(rules) + 1, sizeof(*ret->rules));
+    if (!ret->rules)
+        die(EXIT_NEGATIVE, "out of memory");
+    json_array_foreach(rules, i, rule)
+    {
+        const char *text = json_string_value(json_object_get(rule, "text"));
+        /* What a newer daemon writes may be no rule. */
+        (void)ruletext_parse(text ? text : "", &ret->rules[ret->rule_cnt++], err);
+    }
+    json_decref(policy);
 }
 
 static void load_bypassing(const struct connections *c, struct bypassing *ret)
@@ -232,6 +272,7 @@ static void load_bypassing(const struct connections *c, struct bypassing *ret)
     if (ports)
         (void)bypass_parse(ports, &ret->ports); /* what a newer daemon writes may be no list */
     json_decref(status);
+    load_rules(c, ret);
     (void)getifaddrs(&ret->own);
 }
 
@@ -258,6 +299,7 @@ static void list_kernels(const struct connections *c, struct sockets *k, connect
         json_decref(s);
     }
     freeifaddrs(b.own);
+    free(b.rules);
     sockdiag_done(&again);
 }
 

@@ -80,6 +80,48 @@ static const char native[] = "ip6 saddr fe80::/10 accept\n"
 static const char own_ports_only[] = "tcp flags & (fin | syn | rst | ack) == syn "
                                      "tcp sport @bypass tcp dport != @bypass drop\n";
 
+static void print_prefix(FILE *out, const char *field, const struct policy_prefix *p)
+{
+    char addr[ADDR_STR_LEN];
+
+    if (p->len || p->is_v6)
+        fprintf(out, "%s %s %s/%d ", p->is_v6 ? "ip6" : "ip", field, addr_str(&p->addr, addr),
+                p->is_v6 ? p->len : p->len - 96);
+}
+
+static void print_ports(FILE *out, const char *field, const struct port_range *r)
+{
+    if (!policy_is_any_port(r))
+        fprintf(out, "tcp %s %u-%u ", field, r->first, r->last);
+}
+
+/* What matches of packets that come in, or go out. */
+static void print_match(FILE *out, const struct policy_match *m, bool in)
+{
+    print_prefix(out, in ? "saddr" : "daddr", &m->peer);
+    print_prefix(out, in ? "daddr" : "saddr", &m->local);
+    print_ports(out, in ? "sport" : "dport", &m->peer_port);
+    print_ports(out, in ? "dport" : "sport", &m->local_port);
+}
+
+/* As with own_ports_only: such a match is one by the peer's choice. */
+static bool is_by_peer(const struct policy_match *m)
+{
+    return !policy_is_any_port(&m->peer_port) && policy_is_any_port(&m->local_port);
+}
+
+static void print_matches(FILE *out, const struct bypass *bypass, bool in, bool by_peer,
+                          const char *before, const char *verdict)
+{
+    for (size_t i = 0; i < bypass->match_cnt; i++) {
+        if (is_by_peer(&bypass->matches[i]) != by_peer)
+            continue;
+        fputs(before, out);
+        print_match(out, &bypass->matches[i], in);
+        fprintf(out, "%s\n", verdict);
+    }
+}
+
 /* Fragments behind the first have no ports to look at, and without the first
  * the kernel never completes them. */
 static void print_ingress(FILE *out, const char *names, const struct bypass *bypass, bool strict)
@@ -91,12 +133,19 @@ static void print_ingress(FILE *out, const char *names, const struct bypass *byp
             "type filter hook ingress devices = { %s } priority 0; policy accept;\n"
             "meta l4proto != tcp accept\n"
             "ip frag-off & 0x1fff != 0 accept\n"
-            "frag frag-off != 0 accept\n"
-            "%s%s"
-            "fib daddr type local drop\n"
-            "}\n"
-            "}\n",
-            names, strict ? own_ports_only : "", native);
+            "frag frag-off != 0 accept\n",
+            names);
+    print_matches(out, bypass, true, false, "", "accept");
+    if (strict) {
+        fputs(own_ports_only, out);
+        print_matches(out, bypass, true, true,
+                      "tcp flags & (fin | syn | rst | ack) == syn tcp dport != @bypass ", "drop");
+    }
+    fputs(native, out);
+    print_matches(out, bypass, true, true, "", "accept");
+    fprintf(out, "fib daddr type local drop\n"
+                 "}\n"
+                 "}\n");
 }
 
 /* A reset, because an ICMP error does not reach an IPv6 socket that is bound to a
@@ -110,11 +159,13 @@ static void print_guard(FILE *out, const char *names, const struct bypass *bypas
             "type filter hook output priority 0; policy accept;\n"
             "oifname != { %s } accept\n"
             "meta l4proto != tcp accept\n"
-            "%s"
-            "reject with tcp reset\n"
-            "}\n"
-            "}\n",
+            "%s",
             names, native);
+    print_matches(out, bypass, false, false, "", "accept");
+    print_matches(out, bypass, false, true, "", "accept");
+    fprintf(out, "reject with tcp reset\n"
+                 "}\n"
+                 "}\n");
 }
 
 /* Those that are there: a chain of one that is not cannot be made. Return: how many. */

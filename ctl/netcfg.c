@@ -70,7 +70,7 @@ static bool is_chosen(const struct tuple *t, const void *arg)
 {
     const struct choice *c = arg;
 
-    if (bypass_has(&c->n->bypass, t->local_port) || bypass_has(&c->n->bypass, t->peer_port))
+    if (bypass_takes(&c->n->bypass, t))
         return false;
     if (IN6_IS_ADDR_LINKLOCAL(&t->local.in6) || IN6_IS_ADDR_LINKLOCAL(&t->peer.in6))
         return false; /* see rules.h */

@@ -16,7 +16,7 @@
 #include "ctl/netlink.h"
 #include "ctl/tundev.h"
 
-#define RULES_MAX_CNT (2 * (2 * BYPASS_MAX_CNT + 5))
+#define RULES_MAX_CNT (2 * (2 * BYPASS_MAX_CNT + BYPASS_MATCH_MAX_CNT + 5))
 #define DUMP_TRIES    5
 
 /* One of our rules; compared as bytes. */
@@ -26,10 +26,11 @@ struct rule {
     uint32_t jump;                  /* to this priority, for what does NOT match; 0: none */
     struct port_range sport, dport; /* all zero: any */
     uint8_t family;
-    uint8_t is_nop; /* does nothing, for packets from the TUN device */
-    uint8_t from_link_local, to_link_local;
+    uint8_t is_nop;           /* does nothing, for packets from the TUN device */
+    uint8_t src_len, dst_len; /* of the prefixes; 0: any */
+    uint8_t src[16], dst[16]; /* IPv4: the first four bytes */
 };
-_Static_assert(sizeof(struct rule) == 24, "rules are compared as bytes");
+_Static_assert(sizeof(struct rule) == 56, "rules are compared as bytes");
 
 struct rules {
     struct rule rules[RULES_MAX_CNT];
@@ -50,15 +51,59 @@ static bool has(const struct rules *all, const struct rule *r)
     return false;
 }
 
+#define LINK_LOCAL                                                                                 \
+    {                                                                                              \
+        0xfe, 0x80                                                                                 \
+    } /* fe80::/10, RFC 4291 2.4 */
+#define LINK_LOCAL_LEN 10
+
 static void plan_link_local(struct rules *plan)
 {
     struct rule r = {.priority = RULES_PRIORITY_BYPASS, .table = RT_TABLE_MAIN, .family = AF_INET6};
     struct rule s = r;
 
-    r.to_link_local = 1;
-    s.from_link_local = 1;
+    r.dst_len = s.src_len = LINK_LOCAL_LEN;
+    memcpy(r.dst, (const uint8_t[16])LINK_LOCAL, sizeof(r.dst));
+    memcpy(s.src, (const uint8_t[16])LINK_LOCAL, sizeof(s.src));
     add(plan, r);
     add(plan, s);
+}
+
+#define V4_OFFSET 12 /* bytes ahead of an IPv4 address in one of ours */
+
+static uint8_t prefix_of(const struct policy_prefix *p, uint8_t out[16])
+{
+    if (p->is_v6) {
+        memcpy(out, p->addr.in6.s6_addr, 16);
+        return p->len;
+    }
+    if (p->len == 0)
+        return 0;
+    memcpy(out, p->addr.in6.s6_addr + V4_OFFSET, 4);
+    return (uint8_t)(p->len - 8 * V4_OFFSET);
+}
+
+static struct port_range ports_of(const struct port_range *r)
+{
+    return policy_is_any_port(r) ? (struct port_range){0, 0} : *r;
+}
+
+/* What goes out: the peer is the destination. */
+static void plan_match(const struct policy_match *m, uint8_t family, struct rules *plan)
+{
+    struct rule r = {
+        .priority = RULES_PRIORITY_BYPASS,
+        .table = RT_TABLE_MAIN,
+        .family = family,
+        .sport = ports_of(&m->local_port),
+        .dport = ports_of(&m->peer_port),
+    };
+    int only = policy_match_family(m);
+
+    r.src_len = prefix_of(&m->local, r.src);
+    r.dst_len = prefix_of(&m->peer, r.dst);
+    if (only == 0 || only == family)
+        add(plan, r);
 }
 
 static void plan_family(const struct bypass *bypass, uint8_t family, struct rules *plan)
@@ -79,6 +124,8 @@ static void plan_family(const struct bypass *bypass, uint8_t family, struct rule
         add(plan, r);
         add(plan, s);
     }
+    for (size_t i = 0; i < bypass->match_cnt; i++)
+        plan_match(&bypass->matches[i], family, plan);
     if (family == AF_INET6)
         plan_link_local(plan);
     add(plan,
@@ -94,13 +141,9 @@ static int put_ports(struct nl_msg *msg, int type, const struct port_range *r)
     return r->first ? nla_put(msg, type, sizeof(range), &range) : 0;
 }
 
-#define LINK_LOCAL_LEN 10 /* of the prefix fe80::/10, RFC 4291 2.4 */
-
-static int put_link_local(struct nl_msg *msg, int type)
+static int addr_len(uint8_t family)
 {
-    static const struct in6_addr prefix = {.s6_addr = {0xfe, 0x80}};
-
-    return nla_put(msg, type, sizeof(prefix), &prefix);
+    return family == AF_INET ? 4 : 16;
 }
 
 static uint8_t action_of(const struct rule *r)
@@ -116,8 +159,8 @@ static int put_rule(struct nl_msg *msg, const struct rule *r)
         .family = r->family,
         .table = r->table < 256 ? (uint8_t)r->table : RT_TABLE_UNSPEC,
         .action = action_of(r),
-        .src_len = r->from_link_local ? LINK_LOCAL_LEN : 0,
-        .dst_len = r->to_link_local ? LINK_LOCAL_LEN : 0,
+        .src_len = r->src_len,
+        .dst_len = r->dst_len,
         .flags = r->jump ? FIB_RULE_INVERT : 0,
     };
     int err = nlmsg_append(msg, &hdr, sizeof(hdr), NLMSG_ALIGNTO);
@@ -128,8 +171,8 @@ static int put_rule(struct nl_msg *msg, const struct rule *r)
     err |= nla_put_u8(msg, FRA_PROTOCOL, MIRROR_PROTOCOL);
     err |= nla_put_u8(msg, FRA_IP_PROTO, IPPROTO_TCP);
     err |= nla_put_string(msg, FRA_IIFNAME, r->is_nop ? TUNDEV_NAME : "lo");
-    err |= r->from_link_local ? put_link_local(msg, FRA_SRC) : 0;
-    err |= r->to_link_local ? put_link_local(msg, FRA_DST) : 0;
+    err |= r->src_len ? nla_put(msg, FRA_SRC, addr_len(r->family), r->src) : 0;
+    err |= r->dst_len ? nla_put(msg, FRA_DST, addr_len(r->family), r->dst) : 0;
     err |= put_ports(msg, FRA_SPORT_RANGE, &r->sport);
     err |= put_ports(msg, FRA_DPORT_RANGE, &r->dport);
     return err ? -ENOMEM : 0;
@@ -169,6 +212,12 @@ static struct port_range read_ports(const struct nlattr *a)
     return (struct port_range){range.start, range.end};
 }
 
+static void read_prefix(const struct nlattr *a, uint8_t family, uint8_t out[16])
+{
+    if (a && nla_len(a) >= addr_len(family))
+        memcpy(out, nla_data(a), (size_t)addr_len(family));
+}
+
 static int on_rule(struct nlmsghdr *nlh, void *arg)
 {
     struct nlattr *tb[FRA_MAX + 1];
@@ -181,14 +230,16 @@ static int on_rule(struct nlmsghdr *nlh, void *arg)
     struct rule r = {
         .family = hdr->family,
         .is_nop = hdr->action == FR_ACT_NOP,
-        .from_link_local = hdr->src_len > 0,
-        .to_link_local = hdr->dst_len > 0,
+        .src_len = hdr->src_len,
+        .dst_len = hdr->dst_len,
         .table = tb[FRA_TABLE] ? nla_get_u32(tb[FRA_TABLE]) : hdr->table,
         .jump = tb[FRA_GOTO] ? nla_get_u32(tb[FRA_GOTO]) : 0,
         .priority = tb[FRA_PRIORITY] ? nla_get_u32(tb[FRA_PRIORITY]) : 0,
         .sport = read_ports(tb[FRA_SPORT_RANGE]),
         .dport = read_ports(tb[FRA_DPORT_RANGE]),
     };
+    read_prefix(tb[FRA_SRC], r.family, r.src);
+    read_prefix(tb[FRA_DST], r.family, r.dst);
     add(arg, r);
     return 0;
 }
@@ -270,6 +321,54 @@ int rules_remove_all(struct nl_sock *rtnl, bool *ret_found)
     return first;
 }
 
+static struct policy_prefix read_back(const uint8_t *bytes, uint8_t len, uint8_t family)
+{
+    if (len == 0)
+        return (struct policy_prefix){.len = 0};
+    if (family == AF_INET6)
+        return (struct policy_prefix){.addr = addr_from_v6(bytes), .len = len, .is_v6 = true};
+    return (struct policy_prefix){.addr = addr_from_v4(bytes),
+                                  .len = (uint8_t)(len + 8 * V4_OFFSET)};
+}
+
+static struct port_range ports_back(const struct port_range *r)
+{
+    return r->first ? *r : (struct port_range){0, UINT16_MAX};
+}
+
+static bool is_link_local(const struct rule *r)
+{
+    static const uint8_t prefix[16] = LINK_LOCAL;
+
+    return r->family == AF_INET6 &&
+           ((r->src_len == LINK_LOCAL_LEN && memcmp(r->src, prefix, sizeof(prefix)) == 0) ||
+            (r->dst_len == LINK_LOCAL_LEN && memcmp(r->dst, prefix, sizeof(prefix)) == 0));
+}
+
+/* Of the option bypass there are two, one for each end. */
+static bool is_of_either_end(const struct rules *held, const struct rule *r)
+{
+    struct rule other = *r;
+
+    other.sport = r->dport;
+    other.dport = r->sport;
+    return r->src_len == 0 && r->dst_len == 0 && has(held, &other);
+}
+
+static int read_bypass(const struct rules *held, const struct rule *r, struct bypass *ret)
+{
+    struct policy_match m = {.peer = read_back(r->dst, r->dst_len, r->family),
+                             .local = read_back(r->src, r->src_len, r->family),
+                             .peer_port = ports_back(&r->dport),
+                             .local_port = ports_back(&r->sport)};
+
+    if (is_link_local(r))
+        return 0;
+    if (!is_of_either_end(held, r))
+        return bypass_add_match(ret, &m);
+    return r->dport.first ? bypass_add(ret, r->dport) : 0;
+}
+
 int rules_read(struct nl_sock *rtnl, struct bypass *ret, bool *ret_found)
 {
     struct bypass b = {.cnt = 0};
@@ -281,8 +380,8 @@ int rules_read(struct nl_sock *rtnl, struct bypass *ret, bool *ret_found)
         const struct rule *r = &held.rules[i];
 
         found |= r->priority == RULES_PRIORITY_TCP;
-        if (r->dport.first)
-            err = bypass_add(&b, r->dport);
+        if (r->priority == RULES_PRIORITY_BYPASS)
+            err = read_bypass(&held, r, &b);
     }
     if (err)
         return err;

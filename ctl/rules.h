@@ -7,6 +7,7 @@
  *
  *   32546  not iif lo ipproto tcp goto 32549
  *   32547  iif lo ipproto tcp dport|sport P lookup main    for each bypassed range
+ *   32547  iif lo ipproto tcp from L to P sport N dport M lookup main  of rules
  *   32547  iif lo ipproto tcp to|from fe80::/10 lookup main  IPv6
  *   32548  iif lo ipproto tcp lookup 8548
  *   32549  iif tcpcrypt0 ipproto tcp nop

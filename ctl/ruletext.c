@@ -54,7 +54,7 @@ static const char *const keys[] = {
 #define KEY_CNT (sizeof(keys) / sizeof(keys[0]))
 
 static const enum tunnel_policy actions[] = {TUNNEL_POLICY_PREFER, TUNNEL_POLICY_REQUIRE,
-                                             TUNNEL_POLICY_OFF};
+                                             TUNNEL_POLICY_OFF, TUNNEL_POLICY_BYPASS};
 static const char *const dirs[] = {
     [POLICY_DIR_ANY] = "any", [POLICY_DIR_IN] = "in", [POLICY_DIR_OUT] = "out"};
 
@@ -124,7 +124,7 @@ static int parse_action(struct policy_rule *r, const char *value, char err[RULET
             return 0;
         }
     }
-    return fail(err, "action: \"%.60s\" is none of prefer, require, off", value);
+    return fail(err, "action: \"%.60s\" is none of prefer, require, off, bypass", value);
 }
 
 static int parse_dir(struct policy_rule *r, const char *value, char err[RULETEXT_ERROR_LEN])
@@ -185,6 +185,7 @@ static int parse_prefix(const char *key, const char *word, struct policy_prefix 
     if (!is_v4 && addr_is_v4(&ret->addr))
         return fail(err, "%s: \"%.60s\" is an IPv4 address; write it as one", key, word);
     ret->len = (uint8_t)(is_v4 ? len + V4_OFFSET : len);
+    ret->is_v6 = !is_v4;
     if (has_bits_behind(ret))
         return fail(err, "%s: \"%.60s\" has bits set behind its length", key, word);
     return 0;
@@ -484,7 +485,7 @@ static int check_bypass(const struct ruletext *t, char err[RULETEXT_ERROR_LEN])
 int ruletext_finish(const struct ruletext *t, struct policy_rule *ret, char err[RULETEXT_ERROR_LEN])
 {
     if (!(t->seen & 1u << KEY_ACTION))
-        return fail(err, "a rule needs an action: prefer, require or off");
+        return fail(err, "a rule needs an action: prefer, require, off or bypass");
     if (t->rule.action == TUNNEL_POLICY_BYPASS) {
         int e = check_bypass(t, err);
         if (e)
@@ -554,6 +555,19 @@ static int check_order(const struct policy_rule *rules, size_t cnt, char err[RUL
     return 0;
 }
 
+static int check_bypassing(const struct policy_rule *rules, size_t cnt,
+                           char err[RULETEXT_ERROR_LEN])
+{
+    struct bypass all = {.cnt = 0};
+
+    for (size_t i = 0; i < cnt; i++)
+        if (bypass_add_rule(&all, &rules[i]) < 0)
+            return fail(
+                err, "the rules that bypass make more than %d combinations of prefixes and ports",
+                BYPASS_MATCH_MAX_CNT);
+    return 0;
+}
+
 int ruletext_check(const struct policy_rule *rules, size_t cnt, char err[RULETEXT_ERROR_LEN])
 {
     struct policy_config cfg = {.rules = rules, .rule_cnt = cnt};
@@ -564,6 +578,9 @@ int ruletext_check(const struct policy_rule *rules, size_t cnt, char err[RULETEX
     int e = check_names(rules, cnt, err);
     if (!e)
         e = check_order(rules, cnt, err);
+    if (e)
+        return e;
+    e = check_bypassing(rules, cnt, err);
     if (e)
         return e;
     e = policy_new(&cfg, &made);
@@ -583,12 +600,10 @@ static void put_prefixes(FILE *out, enum key key, const struct policy_prefix *li
 
     for (size_t i = 0; i < cnt; i++) {
         const struct policy_prefix *p = &list[i];
-        bool is_v4 = addr_is_v4(&p->addr) && p->len >= V4_OFFSET;
-
         fprintf(out, i ? "," : " %s=", keys[key]);
         fputs(addr_str(&p->addr, text), out);
         if (p->len < 128)
-            fprintf(out, "/%d", is_v4 ? p->len - V4_OFFSET : p->len);
+            fprintf(out, "/%d", p->is_v6 ? p->len : p->len - V4_OFFSET);
     }
 }
 

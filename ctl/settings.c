@@ -159,6 +159,13 @@ bool settings_require(const struct daemon_options *opts)
     return found;
 }
 
+void settings_bypass(const struct daemon_options *opts, struct bypass *ret)
+{
+    *ret = opts->bypass;
+    for (size_t i = 0; i < opts->rule_cnt; i++)
+        (void)bypass_add_rule(ret, &opts->rules[i]); /* they fit: ruletext_check() */
+}
+
 static int test_one(const struct session_config *one, const char *name, const char *key,
                     char err[SETTINGS_ERROR_LEN])
 {
@@ -217,6 +224,19 @@ void settings_move(struct daemon_options *to, struct daemon_options *from)
     to->rule_cnt = from->rule_cnt;
     from->rules = NULL;
     from->rule_cnt = 0;
+}
+
+void settings_bypass_first(struct daemon_options *opts)
+{
+    size_t first = 0;
+
+    for (size_t i = 0; i < opts->rule_cnt; i++) {
+        if (opts->rules[i].action != TUNNEL_POLICY_BYPASS)
+            continue;
+        struct policy_rule rule = opts->rules[i];
+        memmove(&opts->rules[first + 1], &opts->rules[first], (i - first) * sizeof(rule));
+        opts->rules[first++] = rule;
+    }
 }
 
 void settings_done(struct daemon_options *o)

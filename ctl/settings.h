@@ -28,6 +28,9 @@ int settings_add_rule(struct daemon_options *opts, const struct policy_rule *rul
 /* Return: whether the policy or a rule says require. */
 bool settings_require(const struct daemon_options *opts);
 
+/* All that the kernel keeps: the option bypass, and rules that say so. */
+void settings_bypass(const struct daemon_options *opts, struct bypass *ret);
+
 /* Can the crypto libraries do what connections may negotiate? It takes a few ms. Return: 0;
  * -ENOTSUP and a sentence. */
 int settings_test(const struct daemon_options *opts, char err[SETTINGS_ERROR_LEN]);
@@ -37,6 +40,9 @@ int settings_copy(const struct daemon_options *opts, struct daemon_options *ret)
 
 /* Moves all of them to to, whose rules are freed only by who has a copy of them. */
 void settings_move(struct daemon_options *to, struct daemon_options *from);
+
+/* Moves the rules that bypass ahead of the others; else the order stays. */
+void settings_bypass_first(struct daemon_options *opts);
 
 /* Frees the rules. */
 void settings_done(struct daemon_options *opts);

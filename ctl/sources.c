@@ -73,6 +73,26 @@ static int add_rules(const struct config *c, struct daemon_options *opts, unsign
     return e;
 }
 
+/* The file's rules behind those of the command line, which are there; the order within each
+ * must be right. *ret_line: 0 when no line is at fault. */
+static int join_rules(const struct config *c, struct daemon_options *opts, unsigned *ret_line,
+                      char err[CONFIG_ERROR_LEN])
+{
+    size_t given_cnt = opts->rule_cnt;
+    int e = add_rules(c, opts, ret_line, err);
+
+    if (e)
+        return e;
+    *ret_line = 0;
+    e = ruletext_check(opts->rules, given_cnt, err);
+    if (!e)
+        e = ruletext_check(opts->rules + given_cnt, opts->rule_cnt - given_cnt, err);
+    if (e)
+        return e;
+    settings_bypass_first(opts);
+    return ruletext_check(opts->rules, opts->rule_cnt, err);
+}
+
 /* --- The start ------------------------------------------------------------------- */
 
 static void add_flag(struct sources *s, int id)
@@ -159,17 +179,19 @@ static void read_file(struct sources *s, void (*read)(void *arg, int id), void *
 
 static void read_file_rules(struct sources *s, struct daemon_options *opts)
 {
-    char err[CONFIG_ERROR_LEN];
+    char err[CONFIG_ERROR_LEN], place[16] = "";
     unsigned line = 0;
 
-    if (add_rules(&s->config, opts, &line, err) < 0)
-        cli_usage(s->verb, "%s:%u: %s", s->path, line, err);
+    if (join_rules(&s->config, opts, &line, err) == 0)
+        return;
+    if (line)
+        snprintf(place, sizeof(place), ":%u", line);
+    cli_usage(s->verb, "%s%s%s%s", s->path ? s->path : "", place, s->path ? ": " : "", err);
 }
 
 void sources_read(struct sources *s, const struct cli_verb *verb, int argc, char **argv,
                   void (*read)(void *arg, int id), void *arg, struct daemon_options *opts)
 {
-    char err[CONFIG_ERROR_LEN];
     int id;
 
     *s = (struct sources){.verb = verb};
@@ -184,8 +206,6 @@ void sources_read(struct sources *s, const struct cli_verb *verb, int argc, char
             read(arg, s->flags[i].id);
     }
     read_file_rules(s, opts);
-    if (ruletext_check(opts->rules, opts->rule_cnt, err) < 0)
-        cli_usage(verb, "%s%s%s", s->path ? s->path : "", s->path ? ": " : "", err);
     opts->sources = s;
 }
 
@@ -218,13 +238,10 @@ static int set_all(const struct sources *s, const struct config *c, struct daemo
         if (settings_has(f->name))
             e = settings_set(opts, f->name, f->value ? f->value : "yes", why);
     }
-    e = e ? e : add_rules(c, opts, &line, why);
-    if (e) {
+    e = e ? e : join_rules(c, opts, &line, why);
+    if (e && line)
         snprintf(err, CONFIG_ERROR_LEN, "%s:%u: %.400s", s->path, line, why);
-        return e;
-    }
-    e = ruletext_check(opts->rules, opts->rule_cnt, why);
-    if (e)
+    else if (e)
         snprintf(err, CONFIG_ERROR_LEN, "%s: %.400s", s->path, why);
     return e;
 }

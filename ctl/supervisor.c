@@ -428,10 +428,13 @@ static void on_failed(struct supervisor *s, const struct worker_message *m)
 
 static int use(struct supervisor *s, struct daemon_options *next, char text[CHANGE_TEXT_LEN])
 {
+    struct bypass bypass;
     int err = settings_test(next, text);
 
+    settings_bypass(next, &bypass);
+
     if (!err)
-        err = netcfg_change(s->cfg, &next->bypass, settings_require(next), text);
+        err = netcfg_change(s->cfg, &bypass, settings_require(next), text);
     if (err) {
         settings_done(next);
         return err;
@@ -809,6 +812,7 @@ static int enter(struct supervisor *s)
 static int start(struct supervisor *s)
 {
     char text[NETCFG_ERROR_LEN];
+    struct bypass bypass;
 
     int err = take_signals(s);
     if (!err)
@@ -816,7 +820,8 @@ static int start(struct supervisor *s)
     if (err)
         return err;
     bool strict = settings_require(s->opts);
-    err = netcfg_new(&s->opts->uplinks, &s->opts->bypass, strict, &s->cfg, text);
+    settings_bypass(s->opts, &bypass);
+    err = netcfg_new(&s->opts->uplinks, &bypass, strict, &s->cfg, text);
     if (err)
         return fail(s, err, "%s", text);
     err = netcfg_list_older(s->cfg, &s->older);

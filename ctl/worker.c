@@ -49,6 +49,7 @@ struct worker {
     size_t drain_left; /* as last told */
     struct daemon_options opts; /* as they are now */
     bool reload_wanted;
+    struct bypass bypass;
     ev_io channel;
     ev_signal term;
     ev_timer beat;
@@ -354,6 +355,7 @@ static void start_tunnel(struct worker *w)
     int err = wishes_new(w->loop, a->tun_ifindex, &w->wishes);
     if (err)
         log_warn("applications cannot choose settings for their sockets: %s", strerror(-err));
+    settings_bypass(&w->opts, &w->bypass);
     struct tunnel_config cfg = {
         .loop = w->loop,
         .tun_fd = a->tun_fd,
@@ -365,8 +367,10 @@ static void start_tunnel(struct worker *w)
         .wish_arg = w->wishes,
         .resume_max_cnt = RESUME_MAX_CNT,
         .fallback_s = a->opts->fallback_s,
-        .bypass = a->opts->bypass.ranges,
-        .bypass_cnt = a->opts->bypass.cnt,
+        .bypass = w->bypass.ranges,
+        .bypass_cnt = w->bypass.cnt,
+        .bypass_matches = w->bypass.matches,
+        .bypass_match_cnt = w->bypass.match_cnt,
         .on_event = ns1_watch_session,
         .event_arg = &w->watch,
         .keylog_fd = a->opts->keylog_fd,

@@ -7,6 +7,7 @@
  */
 #include "tunnel/filter.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
@@ -14,6 +15,7 @@
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define LOAD_B(off)        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(off))
 #define LOAD_H(off)        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, (uint32_t)(off))
@@ -88,7 +90,70 @@ static void add_port(struct program *p, size_t off, const struct port_range *ran
     }
 }
 
+/* --- Matches --------------------------------------------------------------------- */
+
+#define SKIP 0xff /* as jump: behind the match */
+
+static void add_prefix(struct program *p, const struct policy_prefix *prefix, size_t off)
+{
+    size_t first = prefix->is_v6 ? 0 : 12, end = (prefix->len + 7u) / 8;
+
+    for (size_t byte = first; byte < end; byte += 4) {
+        unsigned bits = prefix->len - (unsigned)(8 * byte);
+        uint32_t mask = bits >= 32 ? UINT32_MAX : ~(UINT32_MAX >> bits), value;
+        memcpy(&value, &prefix->addr.in6.s6_addr[byte], sizeof(value));
+        const struct sock_filter test[] = {
+            BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(off + byte - first)),
+            BPF_STMT(BPF_ALU | BPF_AND | BPF_K, mask),
+            IF_EQ(ntohl(value), 0, SKIP),
+        };
+        add(p, test, sizeof(test));
+    }
+}
+
+static void add_match_port(struct program *p, const struct port_range *r, size_t off)
+{
+    const struct sock_filter test[] = {
+        LOAD_H_X(off),
+        IF(BPF_JGE, r->first, 0, SKIP),
+        IF(BPF_JGT, r->last, SKIP, 0),
+    };
+
+    if (!policy_is_any_port(r))
+        add(p, test, sizeof(test));
+}
+
+/* The peer is the source of what comes in. */
+static void add_match(struct program *p, const struct policy_match *m, size_t ip)
+{
+    static const struct sock_filter reject[] = {REJECT};
+    int family = policy_match_family(m);
+    size_t start = p->len;
+    const struct sock_filter of_family[] = {
+        LOAD_H(SKF_AD_OFF + SKF_AD_PROTOCOL),
+        IF_EQ(family == AF_INET ? ETHERTYPE_IP : ETHERTYPE_IPV6, 0, SKIP),
+    };
+
+    if (family)
+        add(p, of_family, sizeof(of_family));
+    add_prefix(p, &m->peer, ip + (family == AF_INET ? 12 : 8));
+    add_prefix(p, &m->local, ip + (family == AF_INET ? 16 : 24));
+    add_match_port(p, &m->peer_port, ip);
+    add_match_port(p, &m->local_port, ip + 2);
+    add(p, reject, sizeof(reject));
+    for (size_t i = start; i < p->len; i++) {
+        struct sock_filter *code = &p->code[i];
+        uint8_t rest = (uint8_t)(p->len - i - 1);
+
+        if (BPF_CLASS(code->code) != BPF_JMP)
+            continue;
+        code->jt = code->jt == SKIP ? rest : code->jt;
+        code->jf = code->jf == SKIP ? rest : code->jf;
+    }
+}
+
 size_t filter_make(size_t link_len, const struct port_range *bypass, size_t bypass_cnt,
+                   const struct policy_match *matches, size_t match_cnt,
                    struct sock_filter ret[FILTER_MAX_LEN])
 {
     static const struct sock_filter accept[] = {ACCEPT};
@@ -99,6 +164,8 @@ size_t filter_make(size_t link_len, const struct port_range *bypass, size_t bypa
     add_head(&p, link_len);
     add_port(&p, link_len, bypass, bypass_cnt);
     add_port(&p, link_len + 2, bypass, bypass_cnt);
+    for (size_t i = 0; i < match_cnt && i < FILTER_MATCH_MAX_CNT; i++)
+        add_match(&p, &matches[i], link_len);
     add(&p, accept, sizeof(accept));
     assert(p.len <= FILTER_MAX_LEN);
     return p.len;

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <sys/socket.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ struct matcher {
     struct port_range peer_port, local_port, port;
     uint16_t rule; /* from 1 */
     uint8_t dir;
+    bool is_v6;
 };
 
 struct entry {
@@ -78,7 +80,7 @@ bool policy_prefix_has(const struct policy_prefix *prefix, const struct addr *ad
 {
     struct bits a = bits_of(addr), b = bits_of(&prefix->addr), mask = mask_of(prefix->len);
 
-    return bits_eq(&a, &mask, &b);
+    return bits_eq(&a, &mask, &b) && !(prefix->is_v6 && addr_is_v4(addr));
 }
 
 unsigned policy_find(struct policy *p, const struct tuple *tuple, bool inbound)
@@ -86,12 +88,13 @@ unsigned policy_find(struct policy *p, const struct tuple *tuple, bool inbound)
     struct bits peer = bits_of(&tuple->peer), local = bits_of(&tuple->local);
     uint16_t port = inbound ? tuple->local_port : tuple->peer_port;
     uint8_t other = inbound ? POLICY_DIR_OUT : POLICY_DIR_IN;
+    bool is_v4 = addr_is_v4(&tuple->peer);
     unsigned rule = 0;
 
     for (size_t i = 0; i < p->matcher_cnt && !rule; i++) {
         const struct matcher *m = &p->matchers[i];
 
-        if (m->dir != other && bits_eq(&peer, &m->peer_mask, &m->peer) &&
+        if (m->dir != other && !(is_v4 && m->is_v6) && bits_eq(&peer, &m->peer_mask, &m->peer) &&
             bits_eq(&local, &m->local_mask, &m->local) &&
             has_port(&m->peer_port, tuple->peer_port) &&
             has_port(&m->local_port, tuple->local_port) && has_port(&m->port, port))
@@ -154,24 +157,29 @@ static struct port_range pick_port(const struct port_range *list, size_t cnt, si
     return cnt ? list[i] : any;
 }
 
-static void pick_prefix(const struct policy_prefix *list, size_t cnt, size_t *n, struct bits *ret,
-                        struct bits *ret_mask)
+static struct policy_prefix pick_prefix(const struct policy_prefix *list, size_t cnt, size_t *n)
 {
     static const struct policy_prefix any;
-    const struct policy_prefix *p = cnt ? &list[*n % cnt] : &any;
+    size_t i = *n % at_least_one(cnt);
 
     *n /= at_least_one(cnt);
-    *ret = bits_of(&p->addr);
-    *ret_mask = mask_of(p->len);
+    return cnt ? list[i] : any;
 }
 
 /* The n-th combination of the rule's lists. */
 static struct matcher matcher_of(const struct policy_rule *r, size_t n)
 {
-    struct matcher m = {.dir = (uint8_t)r->dir};
+    struct policy_prefix peer = pick_prefix(r->peers, r->peer_cnt, &n);
+    struct policy_prefix local = pick_prefix(r->locals, r->local_cnt, &n);
+    struct matcher m = {
+        .peer = bits_of(&peer.addr),
+        .peer_mask = mask_of(peer.len),
+        .local = bits_of(&local.addr),
+        .local_mask = mask_of(local.len),
+        .dir = (uint8_t)r->dir,
+        .is_v6 = peer.is_v6 || local.is_v6,
+    };
 
-    pick_prefix(r->peers, r->peer_cnt, &n, &m.peer, &m.peer_mask);
-    pick_prefix(r->locals, r->local_cnt, &n, &m.local, &m.local_mask);
     m.peer_port = pick_port(r->peer_ports, r->peer_port_cnt, &n);
     m.local_port = pick_port(r->local_ports, r->local_port_cnt, &n);
     m.port = pick_port(r->ports, r->port_cnt, &n);
@@ -296,6 +304,73 @@ void policy_set_stores(struct policy *p, struct resume_cache *cache, struct kex_
             p->entries[i].session[role].keys = keys;
         }
     }
+}
+
+/* --- Bypassing ------------------------------------------------------------------- */
+
+bool policy_is_any_port(const struct port_range *r)
+{
+    return r->first == 0 && r->last == UINT16_MAX;
+}
+
+int policy_match_family(const struct policy_match *m)
+{
+    if (m->peer.is_v6 || m->local.is_v6)
+        return AF_INET6;
+    return m->peer.len || m->local.len ? AF_INET : 0;
+}
+
+bool policy_match_takes(const struct policy_match *m, const struct tuple *t)
+{
+    return policy_prefix_has(&m->peer, &t->peer) && policy_prefix_has(&m->local, &t->local) &&
+           has_port(&m->peer_port, t->peer_port) && has_port(&m->local_port, t->local_port);
+}
+
+/* Return: whether anything is left of *r. */
+static bool narrow(struct port_range *r, const struct port_range *by)
+{
+    r->first = by->first > r->first ? by->first : r->first;
+    r->last = by->last < r->last ? by->last : r->last;
+    return r->first <= r->last;
+}
+
+/* "port" is of either end: each range of it makes two. */
+static size_t end_cnt_of(const struct policy_rule *r)
+{
+    return r->port_cnt ? 2u * r->port_cnt : 1;
+}
+
+/* The n-th combination. Return: whether anything matches it. */
+static bool match_of(const struct policy_rule *r, size_t n, struct policy_match *ret)
+{
+    ret->peer = pick_prefix(r->peers, r->peer_cnt, &n);
+    ret->local = pick_prefix(r->locals, r->local_cnt, &n);
+    ret->peer_port = pick_port(r->peer_ports, r->peer_port_cnt, &n);
+    ret->local_port = pick_port(r->local_ports, r->local_port_cnt, &n);
+    if ((ret->peer.len || ret->peer.is_v6) && (ret->local.len || ret->local.is_v6) &&
+        ret->peer.is_v6 != ret->local.is_v6)
+        return false;
+    if (!r->port_cnt)
+        return true;
+    return narrow(n % 2 ? &ret->local_port : &ret->peer_port, &r->ports[n / 2]);
+}
+
+size_t policy_rule_matches(const struct policy_rule *r, struct policy_match *ret, size_t max)
+{
+    size_t all = at_least_one(r->peer_cnt) * at_least_one(r->local_cnt) *
+                 at_least_one(r->peer_port_cnt) * at_least_one(r->local_port_cnt) * end_cnt_of(r);
+    size_t cnt = 0;
+
+    for (size_t i = 0; i < all && cnt <= max; i++) {
+        struct policy_match m = {.peer = {.len = 0}};
+
+        if (!match_of(r, i, &m))
+            continue;
+        if (cnt < max)
+            ret[cnt] = m;
+        cnt++;
+    }
+    return cnt;
 }
 
 /* --- Answers --------------------------------------------------------------------- */

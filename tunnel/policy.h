@@ -34,6 +34,7 @@ struct port_range {
 struct policy_prefix {
     struct addr addr; /* its bits behind len are zero */
     uint8_t len;      /* of 128: an IPv4 prefix has 96 more than it is written with */
+    bool is_v6;       /* no IPv4 address matches, however short it is */
 };
 
 enum policy_dir { POLICY_DIR_ANY, POLICY_DIR_IN, POLICY_DIR_OUT };
@@ -124,6 +125,19 @@ bool policy_prefix_has(const struct policy_prefix *prefix, const struct addr *ad
 
 /* Whether a rule of action BYPASS takes packets of that connection. */
 bool policy_rule_bypasses(const struct policy_rule *rule, const struct tuple *tuple);
+
+/* One combination of such a rule's lists, as the kernel's rules and filters need them. */
+struct policy_match {
+    struct policy_prefix peer, local;        /* len 0, and not is_v6: any */
+    struct port_range peer_port, local_port; /* 0 to 65535: any */
+};
+
+/* Return: how many there are; more than max: ret has the first max of them. */
+size_t policy_rule_matches(const struct policy_rule *rule, struct policy_match *ret, size_t max);
+bool policy_match_takes(const struct policy_match *m, const struct tuple *tuple);
+/* Return: the only family of the addresses that can match; 0: both. */
+int policy_match_family(const struct policy_match *m);
+bool policy_is_any_port(const struct port_range *r);
 
 /* Return: "prefer", "require", "off", "bypass". */
 const char *policy_name(enum tunnel_policy policy);

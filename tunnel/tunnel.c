@@ -237,6 +237,9 @@ static bool is_bypassed(const struct tunnel *t, const struct tuple *tuple)
             (tuple->peer_port >= r->first && tuple->peer_port <= r->last))
             return true;
     }
+    for (size_t i = 0; i < t->cfg.bypass_match_cnt; i++)
+        if (policy_match_takes(&t->cfg.bypass_matches[i], tuple))
+            return true;
     return false;
 }
 
@@ -758,6 +761,8 @@ int tunnel_add_uplink(struct tunnel *t, int ifindex, int fd)
         .ifindex = ifindex,
         .bypass = t->cfg.bypass,
         .bypass_cnt = t->cfg.bypass_cnt,
+        .matches = t->cfg.bypass_matches,
+        .match_cnt = t->cfg.bypass_match_cnt,
     };
 
     return uplinks_add(t->uplinks, fd, &cfg);

@@ -57,6 +57,8 @@ struct tunnel_config {
     const struct port_range *bypass; /* borrowed; ports, local or peer, whose TCP is the
                                         kernel's own */
     size_t bypass_cnt;
+    const struct policy_match *bypass_matches; /* borrowed; likewise */
+    size_t bypass_match_cnt;
     tunnel_event_fn on_event; /* NULL: none */
     void *event_arg;
     size_t memory_max_len; /* bytes in all queues together; 0: 256 MiB */

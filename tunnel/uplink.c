@@ -20,7 +20,8 @@
 static int set_filter(int fd, const struct uplink_config *cfg)
 {
     struct sock_filter code[FILTER_MAX_LEN];
-    size_t len = filter_make(cfg->link_len, cfg->bypass, cfg->bypass_cnt, code);
+    size_t len = filter_make(cfg->link_len, cfg->bypass, cfg->bypass_cnt, cfg->matches,
+                             cfg->match_cnt, code);
     struct sock_fprog prog = {(unsigned short)len, code};
 
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0 ? -errno : 0;

@@ -20,6 +20,8 @@ struct uplink_config {
     size_t link_len;
     const struct port_range *bypass; /* TCP of these ports is not read */
     size_t bypass_cnt;
+    const struct policy_match *matches; /* nor is this */
+    size_t match_cnt;
 };
 
 /* A packet socket that receives nothing yet: all of an uplink that takes privilege

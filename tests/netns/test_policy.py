@@ -5,10 +5,11 @@ import errno
 import json
 import os
 import signal
+import socket
 import threading
 
 import tap
-from lab import binary, expect, expect_eq, wait_for
+from lab import Failure, binary, expect, expect_eq, wait_for
 
 
 @contextlib.contextmanager
@@ -126,6 +127,81 @@ def test_suites_by_rule_and_role(lab):
         now = session_at(a, 7002)
         expect_eq(now["reason"], "full", "never resumed")
         expect(now["tx_generation"] >= 1, "rekeys after 1,000 bytes", now)
+
+
+def native(client, server, port, addr=None):
+    """A connection works, and the client's daemon has nothing to do with it. Return: its entry."""
+    before = client.counters()["flows_opened"]
+    with talk(client, server, port, addr):
+        entry, = [s for s in json.loads(client.tcns("sessions", "--all", "--json").stdout)
+                  ["sessions"] if port in (s["local_port"], s["peer_port"])]
+        expect_eq(entry["state"], "bypassed")
+    expect_eq(client.counters()["flows_opened"], before)
+    return entry["reason"], entry.get("rule"), entry.get("rule_name")
+
+
+def test_bypass_by_prefix(lab):
+    _, a, b, c = lab.star("a", "b", "c")
+    clean = a.snapshot()
+    a.up(*rules(f"bypass name=c peer={c.ip4[:-1]}0/24,{c.ip6}",
+                f"bypass peer={b.ip4} port=7001,7003-7004",
+                f"bypass local={a.ip6} local-port=7005",
+                "require"))
+    b.up()
+    expect_eq(native(a, c, 7000), ("bypass-rule", 1, "c"))
+    expect_eq(native(a, c, 7000, c.ip6), ("bypass-rule", 1, "c"))
+    expect_eq(native(a, b, 7004), ("bypass-rule", 2, None))
+    expect_eq(seen(a, b, 7002), ("full", 4, None))
+    expect_eq(seen(a, b, 7001, b.ip6)[1:], (4, None), "the other family")
+    expect_eq(seen(b, a, 7000, at=a)[1:], (4, None))
+    # in: the listener is the kernel's; b has no ENO answer then
+    with talk(c, a, 7000):
+        expect_eq(a.sessions(), [])
+    with talk(b, a, 7003):
+        expect_eq([s["reason"] for s in b.sessions()], ["peer-no-eno"])
+        expect_eq(a.sessions(), [])
+    with talk(b, a, 7005, a.ip6):
+        expect_eq((b.sessions()[0]["reason"], a.sessions()), ("peer-no-eno", []))
+    expect_eq(seen(b, a, 7005, at=a)[1:], (4, None), "only that address")
+    a.down()
+    expect_eq(a.snapshot(), clean)
+
+
+def test_require_is_not_bypassed_by_the_source_port(lab):
+    _, a, b = lab.star("a", "b")
+    a.up("--policy", "require", *rules(f"bypass peer={b.ip4} port=7001,7003"))
+    expect_eq(native(a, b, 7001), ("bypass-rule", 1, None))
+    with a.listen(7002), b.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind((b.ip4, 7003))
+        s.settimeout(1.5)
+        try:
+            s.connect((a.ip4, 7002))
+        except OSError:
+            return
+        raise Failure("a peer reached another port in clear")
+
+
+def test_bypass_of_a_dead_daemon(lab):
+    """The next up knows from the kernel's rules which sockets were not the dead one's."""
+    _, a, b, c = lab.star("a", "b", "c")
+    b.up()
+    conf = ("--rule", f"bypass peer={c.ip4}", "--rule", "bypass peer-port=7007")
+    a.up(*conf)
+    with talk(a, c, 7000) as by_prefix, talk(a, b, 7007) as by_port, talk(a, b, 7001) as ours, \
+            talk(b, a, 7008) as inward:
+        status = json.loads(a.tcns("status", "--json").stdout)
+        os.kill(status["pid"], signal.SIGKILL)
+        wait_for(lambda: "tcpcrypt0" not in a.ip("link"))
+        a.up(*conf)
+        for pair in (by_prefix, by_port):
+            check_flow(*pair)
+        for s, _ in (ours, (inward[1], 0)):
+            s.settimeout(5)
+            try:
+                expect_eq(s.recv(1), b"an error")
+            except OSError as e:
+                expect(e.errno in (errno.ECONNABORTED, errno.ECONNRESET), "reset", e)
 
 
 def test_wrong_rules(lab):

@@ -27,7 +27,8 @@ static struct policy_prefix prefix(const char *text, unsigned len)
 {
     struct policy_prefix p = {.addr = addr(text)};
 
-    p.len = (uint8_t)(addr_is_v4(&p.addr) ? len + 96 : len);
+    p.is_v6 = !addr_is_v4(&p.addr);
+    p.len = (uint8_t)(p.is_v6 ? len : len + 96);
     return p;
 }
 
@@ -118,7 +119,8 @@ static void test_prefixes(void **state)
     check_prefix("2001:db8::1", 128, "2001:db8::1", true);
     check_prefix("2001:db8::1", 128, "2001:db8::2", false);
     check_prefix("::", 0, "2001:db8::1", true);
-    check_prefix("::", 0, "198.51.100.1", true); /* every address, as the parser never writes it */
+    check_prefix("::", 0, "198.51.100.1", false);
+    check_prefix("::", 80, "198.51.100.1", false);
 }
 
 static void test_ports(void **state)
@@ -226,6 +228,49 @@ static void test_bypass_by_packet(void **state)
     assert_false(policy_rule_bypasses(&r, &peer));
     r.action = TUNNEL_POLICY_OFF;
     assert_false(policy_rule_bypasses(&r, &out));
+}
+
+/* The flat form says the same as the rule, for every connection. */
+static void test_matches_of_bypass(void **state)
+{
+    static const char *const addrs[] = {"10.0.0.2", "10.1.0.2", "192.0.2.1", "2001:db8::2",
+                                        "3fff::1"};
+    static const uint16_t ports[] = {1, 79, 80, 81, 90, 100};
+    struct policy_rule rules[] = {
+        {.peers = {prefix("10.0.0.0", 16), prefix("2001:db8::", 32)}, .peer_cnt = 2},
+        {.locals = {prefix("::", 0)}, .local_cnt = 1, .ports = {{80, 81}}, .port_cnt = 1},
+        {.ports = {{80, 90}, {100, 100}},
+         .port_cnt = 2,
+         .peer_ports = {{81, 100}},
+         .peer_port_cnt = 1},
+        {.peers = {prefix("10.0.0.0", 8)},
+         .peer_cnt = 1,
+         .locals = {prefix("2001:db8::", 32)},
+         .local_cnt = 1},
+        {.local_ports = {{1, 1}, {90, 90}}, .local_port_cnt = 2},
+    };
+    struct policy_match m[16];
+
+    for (size_t r = 0; r < sizeof(rules) / sizeof(rules[0]); r++) {
+        rules[r].action = TUNNEL_POLICY_BYPASS;
+        size_t cnt = policy_rule_matches(&rules[r], m, 16);
+        assert_true(cnt <= 16);
+        assert_int_equal(cnt == 0, r == 3);
+        for (size_t i = 0; i < 5 * 5 * 6 * 6; i++) {
+            struct tuple t =
+                tuple(addrs[i % 5], ports[i / 25 % 6], addrs[i / 5 % 5], ports[i / 150]);
+            bool found = false;
+            if (addr_is_v4(&t.local) != addr_is_v4(&t.peer))
+                continue;
+            for (size_t k = 0; k < cnt; k++)
+                found |= policy_match_takes(&m[k], &t);
+            assert_int_equal(found, policy_rule_bypasses(&rules[r], &t));
+        }
+    }
+    assert_int_equal(policy_rule_matches(&rules[0], m, 1), 2);
+    assert_int_equal(policy_rule_matches(&rules[0], m, 2), 2);
+    assert_int_equal(policy_match_family(&m[0]), AF_INET);
+    assert_int_equal(policy_match_family(&m[1]), AF_INET6);
 }
 
 static void test_settings_by_role(void **state)
@@ -374,6 +419,7 @@ int main(void)
         cmocka_unit_test(test_first_match_wins),
         cmocka_unit_test(test_bypass_decides_nothing_here),
         cmocka_unit_test(test_bypass_by_packet),
+        cmocka_unit_test(test_matches_of_bypass),
         cmocka_unit_test(test_settings_by_role),
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_too_much),

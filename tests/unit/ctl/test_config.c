@@ -244,6 +244,23 @@ static void test_command_line_wins(void **state)
     seen_done(&s);
 }
 
+/* What bypasses comes first, whoever gives it; within each of the two the order must be so. */
+static void test_bypass_of_both(void **state)
+{
+    struct seen s;
+
+    write_file("[rule a]\naction = bypass\nport = 1\n[rule b]\naction = off\n");
+    read_with(&s, "up",
+              (const char *const[]){"--rule", "bypass port=2", "--rule", "prefer in", "--config",
+                                    file_path, NULL});
+    assert_int_equal(s.opts.rule_cnt, 4);
+    expect_rule(&s.opts, 0, "bypass port=2");
+    expect_rule(&s.opts, 1, "bypass name=a port=1");
+    expect_rule(&s.opts, 2, "prefer in");
+    expect_rule(&s.opts, 3, "off name=b");
+    seen_done(&s);
+}
+
 static void test_exec_skips_what_is_of_up(void **state)
 {
     struct seen s;
@@ -291,6 +308,8 @@ static void test_errors_name_file_and_line(void **state)
         {"[daemon]\npolicy = off\npolicy = off\n", ":3: ", "policy comes twice"},
         {"[daemon]\n[rule x]\naction = off\npeer = 10.0.0.1/8\n", ":4: ", "bits set behind"},
         {"[daemon]\nrule = off peer=x\n", ":2: ", "is no prefix"},
+        {"[rule x]\naction = off\n[rule y]\naction = bypass\nport = 1\n", ": ",
+         "rule 2 bypasses, but stands behind others"},
         {"[rule x]\naction = off\n[rule x]\naction = off\n", ": ", "have the same name, x"},
     };
     char said[2000], place[100];
@@ -389,13 +408,13 @@ static void test_example(void **state)
     }
     write_file(text);
     read_with(&s, "up", (const char *const[]){"--config", file_path, NULL});
-    assert_int_equal(s.opts.rule_cnt, 3);
+    assert_int_equal(s.opts.rule_cnt, 4);
     seen_done(&s);
 
     uncomment(text);
     write_file(text);
     read_with(&s, "up", (const char *const[]){"--config", file_path, NULL});
-    assert_int_equal(s.opts.rule_cnt, 4);
+    assert_int_equal(s.opts.rule_cnt, 5);
     assert_int_equal(s.opts.keepalive_s, 300);
     assert_non_null(strstr(s.text, "netns=self"));
     seen_done(&s);
@@ -409,6 +428,7 @@ int main(void)
         cmocka_unit_test(test_bad_text),
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_command_line_wins),
+        cmocka_unit_test(test_bypass_of_both),
         cmocka_unit_test(test_exec_skips_what_is_of_up),
         cmocka_unit_test(test_errors_name_file_and_line),
         cmocka_unit_test(test_reload),

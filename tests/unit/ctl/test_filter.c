@@ -12,10 +12,13 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "ctl/bypass.h"
+#include "ctl/ruletext.h"
 
 #define IP4_LEN 20
 #define IP6_LEN 40
@@ -39,7 +42,8 @@ static bool load(const struct frame *f, uint32_t off, size_t size, uint32_t *ret
     else if (off + size > f->len)
         return false;
     else
-        *ret = size == 1 ? f->bytes[off] : (uint32_t)(f->bytes[off] << 8 | f->bytes[off + 1]);
+        for (*ret = 0; size > 0; size--)
+            *ret = *ret << 8 | f->bytes[off++];
     return true;
 }
 
@@ -79,6 +83,13 @@ static bool run(const struct sock_filter *code, size_t len, const struct frame *
         case BPF_LD | BPF_H | BPF_IND:
             if (!load(f, x + i->k, 2, &a))
                 return false;
+            break;
+        case BPF_LD | BPF_W | BPF_ABS:
+            if (!load(f, i->k, 4, &a))
+                return false;
+            break;
+        case BPF_ALU | BPF_AND | BPF_K:
+            a &= i->k;
             break;
         case BPF_LD | BPF_W | BPF_LEN:
             a = (uint32_t)f->len;
@@ -153,7 +164,8 @@ static void make(struct fixture *f, size_t link_len, const char *bypass)
 {
     assert_int_equal(bypass_parse(bypass, &f->bypass), 0);
     f->link_len = link_len;
-    f->len = filter_make(link_len, f->bypass.ranges, f->bypass.cnt, f->code);
+    f->len = filter_make(link_len, f->bypass.ranges, f->bypass.cnt, f->bypass.matches,
+                         f->bypass.match_cnt, f->code);
 }
 
 static bool takes(const struct fixture *f, struct frame frame)
@@ -197,10 +209,99 @@ static void test_full_list(void **state)
 
     for (uint16_t i = 0; i < BYPASS_MAX_CNT; i++)
         assert_int_equal(bypass_add(&f.bypass, (struct port_range){10 * i + 1, 10 * i + 3}), 0);
-    f.len = filter_make(14, f.bypass.ranges, f.bypass.cnt, f.code);
+    f.len = filter_make(14, f.bypass.ranges, f.bypass.cnt, NULL, 0, f.code);
     assert_true(f.len <= FILTER_MAX_LEN);
     for (uint16_t port = 0; port < 1000; port++)
         check_ports(&f, port);
+}
+
+/* Return: a frame from peer to local. */
+static struct frame frame_of(size_t link_len, const char *peer, uint16_t peer_port,
+                             const char *local, uint16_t local_port)
+{
+    bool is_v6 = strchr(peer, ':') != NULL;
+    struct frame f = is_v6 ? v6(link_len, IPPROTO_TCP, peer_port, local_port)
+                           : v4(link_len, IPPROTO_TCP, IP4_LEN, peer_port, local_port);
+    uint8_t *ip = f.bytes + link_len;
+
+    assert_int_equal(inet_pton(is_v6 ? AF_INET6 : AF_INET, peer, ip + (is_v6 ? 8 : 12)), 1);
+    assert_int_equal(inet_pton(is_v6 ? AF_INET6 : AF_INET, local, ip + (is_v6 ? 24 : 16)), 1);
+    return f;
+}
+
+static struct tuple tuple_of(const char *peer, uint16_t peer_port, const char *local,
+                             uint16_t local_port)
+{
+    uint8_t p[16], l[16];
+    bool is_v6 = strchr(peer, ':') != NULL;
+
+    assert_int_equal(inet_pton(is_v6 ? AF_INET6 : AF_INET, peer, p), 1);
+    assert_int_equal(inet_pton(is_v6 ? AF_INET6 : AF_INET, local, l), 1);
+    return (struct tuple){is_v6 ? addr_from_v6(l) : addr_from_v4(l),
+                          is_v6 ? addr_from_v6(p) : addr_from_v4(p), local_port, peer_port};
+}
+
+/* The filter leaves to the kernel what the rules do, and nothing else. */
+static void test_rules(void **state)
+{
+    static const char *const rules[] = {
+        "bypass peer=10.1.0.0/16",
+        "bypass peer=10.1.2.0/23,2001:db8::/33 port=80",
+        "bypass local=10.2.0.1 peer-port=1000-2000",
+        "bypass peer=::/0",
+        "bypass peer=0.0.0.0/0 local-port=443",
+        "bypass peer=2001:db8:0:1::2 local=2001:db8::/64",
+        "bypass local-port=7 peer-port=80",
+    };
+    static const char *const v4s[] = {"10.1.0.1", "10.1.3.255", "10.1.4.0", "10.2.0.1", "9.1.0.1"};
+    static const char *const v6s[] = {"2001:db8::1", "2001:db8:7fff::1", "2001:db8:8000::1",
+                                      "2001:db8:0:1::2", "2001:db9::1"};
+    static const uint16_t ports[] = {7, 80, 443, 999, 1000, 2000, 2001};
+
+    for (size_t r = 0; r < sizeof(rules) / sizeof(rules[0]); r++) {
+        struct fixture f = {.link_len = link_lens[r % 2]};
+        char err[RULETEXT_ERROR_LEN];
+        struct policy_rule rule;
+
+        assert_int_equal(ruletext_parse(rules[r], &rule, err), 0);
+        assert_int_equal(bypass_add_rule(&f.bypass, &rule), 0);
+        f.len = filter_make(f.link_len, NULL, 0, f.bypass.matches, f.bypass.match_cnt, f.code);
+        for (size_t i = 0; i < 2 * 25 * 49; i++) {
+            const char *const *addrs = i % 2 ? v4s : v6s;
+            const char *peer = addrs[i / 2 % 5], *local = addrs[i / 10 % 5];
+            uint16_t peer_port = ports[i / 50 % 7], local_port = ports[i / 350];
+            struct tuple t = tuple_of(peer, peer_port, local, local_port);
+            bool taken = takes(&f, frame_of(f.link_len, peer, peer_port, local, local_port));
+            if (taken == bypass_takes(&f.bypass, &t))
+                fail_msg("%s: %s port %u to %s port %u", rules[r], peer, peer_port, local,
+                         local_port);
+        }
+    }
+}
+
+/* As many, and as long, as there may be: the program is one that the kernel takes. */
+static void test_full_rules(void **state)
+{
+    struct fixture f = {.link_len = 14};
+    struct policy_match m = {.peer = {.len = 128, .is_v6 = true},
+                             .local = {.len = 128, .is_v6 = true},
+                             .peer_port = {1, 2},
+                             .local_port = {3, 4}};
+
+    for (uint16_t i = 0; i < BYPASS_MAX_CNT; i++)
+        assert_int_equal(bypass_add(&f.bypass, (struct port_range){10 * i + 1, 10 * i + 3}), 0);
+    for (uint8_t i = 0; i < BYPASS_MATCH_MAX_CNT; i++) {
+        m.peer.addr.in6.s6_addr[15] = i;
+        assert_int_equal(bypass_add_match(&f.bypass, &m), 0);
+    }
+    f.len = filter_make(14, f.bypass.ranges, f.bypass.cnt, f.bypass.matches, f.bypass.match_cnt,
+                        f.code);
+    assert_true(f.len <= FILTER_MAX_LEN && f.len <= BPF_MAXINSNS);
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    struct sock_fprog prog = {(unsigned short)f.len, f.code};
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)), 0);
+    close(fd);
+    check_ports(&f, 5);
 }
 
 static void test_other_protocols(void **state)
@@ -263,8 +364,12 @@ static void test_fragments_and_stumps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_port),           cmocka_unit_test(test_full_list),
-        cmocka_unit_test(test_other_protocols),      cmocka_unit_test(test_not_for_us),
+        cmocka_unit_test(test_every_port),
+        cmocka_unit_test(test_full_list),
+        cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_full_rules),
+        cmocka_unit_test(test_other_protocols),
+        cmocka_unit_test(test_not_for_us),
         cmocka_unit_test(test_fragments_and_stumps),
     };
 

@@ -38,6 +38,7 @@ static void test_round_trip(void **state)
         {"off peer=10.1.2.3/32", "off peer=10.1.2.3"},
         {"off peer=0.0.0.0/0", "off peer=0.0.0.0/0"},
         {"off peer=::/0", "off peer=::/0"},
+        {"bypass peer=::/0 port=80", "bypass peer=::/0 port=80"},
         {"off peer=2001:db8::/32,10.0.0.0/8 local=fd00::1",
          "off peer=2001:db8::/32,10.0.0.0/8 local=fd00::1"},
         {"off port=80,443-445 peer-port=1 local-port=65535",
@@ -83,7 +84,10 @@ static void test_refused(void **state)
     static const char *const texts[][2] = {
         {"", "needs an action"},
         {"peer=10.0.0.0/8", "needs an action"},
-        {"encrypt", "\"encrypt\" is none of prefer, require, off"},
+        {"encrypt", "\"encrypt\" is none of prefer, require, off, bypass"},
+        {"bypass", "needs a prefix or a port"},
+        {"bypass out peer=10.0.0.0/8", "holds for both directions"},
+        {"bypass port=80 tep=P-256", "takes no settings"},
         {"off require", "action comes twice"},
         {"off in out", "direction comes twice"},
         {"off peer=10.0.0.0/8 peer=11.0.0.0/8", "peer comes twice"},
@@ -136,6 +140,13 @@ static void test_rules_together(void **state)
     assert_int_equal(ruletext_check(NULL, 0, err), 0);
     assert_int_equal(ruletext_check(rules, 3, err), -EINVAL);
     assert_string_equal(err, "rules 1 and 3 have the same name, x");
+    struct policy_rule late[2] = {parse("off"), parse("bypass port=80")};
+    assert_int_equal(ruletext_check(late, 2, err), -EINVAL);
+    assert_non_null(strstr(err, "rule 2 bypasses, but stands behind others"));
+    struct policy_rule many = parse("bypass peer=1.0.0.0,2.0.0.0,3.0.0.0,4.0.0.0,5.0.0.0,6.0.0.0 "
+                                    "port=1,3,5,7,9,11"); /* 6 * 6 * 2 */
+    assert_int_equal(ruletext_check(&many, 1, err), -EINVAL);
+    assert_non_null(strstr(err, "more than 64 combinations"));
     struct policy_rule wide =
         parse("off peer=1.0.0.0,2.0.0.0,3.0.0.0,4.0.0.0,5.0.0.0,6.0.0.0,7.0.0.0,8.0.0.0 "
               "local=1.0.0.0,2.0.0.0,3.0.0.0,4.0.0.0,5.0.0.0,6.0.0.0,7.0.0.0,8.0.0.0 "
