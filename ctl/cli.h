@@ -84,6 +84,7 @@ enum cli_option_id {
     OPT_RULE,
     OPT_SECONDS,
     OPT_SNAPLEN,
+    OPT_SELF,
     OPT_TEP,
     OPT_TEP_A,
     OPT_TEP_B,

@@ -218,6 +218,9 @@ static const struct cli_option check_options[] = {
      "HOST is a name or an address, that of IPv6 in brackets; http://HOST:PORT/ is a test-server, "
      "which is asked what it saw. Without a daemon in the namespace it takes CAP_NET_RAW. The "
      "connections are reset, and who listens there gets nothing to read"},
+    {OPT_SELF, "self", NULL, "try all of it between two private namespaces",
+     "Two daemons, real connections, and a look at the wire; nothing leaves the machine. Takes "
+     "a few seconds, and root"},
     {OPT_JSON, "json", NULL, "print one JSON object"},
     {OPT_END},
 };

@@ -11,6 +11,7 @@
 #include "ctl/attach.h"
 #include "ctl/check.h"
 #include "ctl/check_peer.h"
+#include "ctl/check_self.h"
 #include "ctl/cli.h"
 #include "ctl/netns.h"
 
@@ -37,6 +38,7 @@ int check_main(int argc, char **argv)
     const struct cli_verb *verb = cli_verb_find("check");
     struct check c = {.netns = "self"};
     const char *target = NULL;
+    bool is_self = false;
     int id;
 
     while ((id = cli_next(verb, argc, argv)) != -1) {
@@ -47,6 +49,9 @@ int check_main(int argc, char **argv)
         case OPT_UPLINK:
             attach_add_uplink(verb, optarg, &c.named);
             break;
+        case OPT_SELF:
+            is_self = true;
+            break;
         case OPT_PEER:
             target = optarg;
             break;
@@ -55,6 +60,10 @@ int check_main(int argc, char **argv)
             break;
         }
     }
+    if (is_self && (target || c.named.cnt > 0 || strcmp(c.netns, "self") != 0))
+        cli_usage(verb, "--self makes its own namespaces; it goes with --json alone");
+    if (is_self)
+        return check_self(&c);
     c.netns_fd = netns_open(c.netns);
     if (c.netns_fd < 0)
         die(cli_exit_code(c.netns_fd), "namespace \"%s\": %s", c.netns, netns_strerror(c.netns_fd));
