@@ -11,6 +11,7 @@
 #include <nftables/libnftables.h>
 
 #include "base/log.h"
+#include "ctl/tundev.h"
 
 #define NAMES_LEN (TUNNEL_UPLINK_MAX_CNT * (IFNAMSIZ + 4))
 
@@ -122,12 +123,33 @@ static void print_matches(FILE *out, const struct bypass *bypass, bool in, bool 
     }
 }
 
+/* Answers to what was forwarded; it ends with a FIN or RST, or is forgotten after a day. */
+static const char forwarded_sets[] =
+    "set forwarded { type ipv4_addr . inet_service . ipv4_addr . inet_service; "
+    "size 1048576; flags dynamic, timeout; timeout 1d; }\n"
+    "set forwarded6 { type ipv6_addr . inet_service . ipv6_addr . inet_service; "
+    "size 1048576; flags dynamic, timeout; timeout 1d; }\n";
+static const char forwarded_in[] =
+    "ip saddr . tcp sport . ip daddr . tcp dport @forwarded accept\n"
+    "ip6 saddr . tcp sport . ip6 daddr . tcp dport @forwarded6 accept\n";
+#define ANSWER4 "ip daddr . tcp dport . ip saddr . tcp sport"
+#define ANSWER6 "ip6 daddr . tcp dport . ip6 saddr . tcp sport"
+static const char forwarded_out[] =
+    "meta l4proto != tcp accept\n"
+    "meta skuid >= 0 accept\n"
+    "tcp flags fin,rst update @forwarded { " ANSWER4 " timeout 2m } accept\n"
+    "tcp flags fin,rst update @forwarded6 { " ANSWER6 " timeout 2m } accept\n"
+    "update @forwarded { " ANSWER4 " } accept\n"
+    "update @forwarded6 { " ANSWER6 " } accept\n";
+
 /* Fragments behind the first have no ports to look at, and without the first
  * the kernel never completes them. */
-static void print_ingress(FILE *out, const char *names, const struct bypass *bypass, bool strict)
+static void print_ingress(FILE *out, const char *names, const struct bypass *bypass, bool strict,
+                          bool forwards)
 {
     fprintf(out, "table netdev " INGRESS_TABLE " {\n");
     print_bypass(out, bypass);
+    fprintf(out, "%s", forwards ? forwarded_sets : "");
     fprintf(out,
             "chain ingress {\n"
             "type filter hook ingress devices = { %s } priority 0; policy accept;\n"
@@ -143,9 +165,18 @@ static void print_ingress(FILE *out, const char *names, const struct bypass *byp
     }
     fputs(native, out);
     print_matches(out, bypass, true, true, "", "accept");
-    fprintf(out, "fib daddr type local drop\n"
-                 "}\n"
-                 "}\n");
+    fprintf(out,
+            "%s"
+            "fib daddr type local drop\n"
+            "}\n",
+            forwards ? forwarded_in : "");
+    if (forwards)
+        fprintf(out,
+                "chain egress {\n"
+                "type filter hook egress devices = { %s } priority 0; policy accept;\n"
+                "%s}\n",
+                names, forwarded_out);
+    fprintf(out, "}\n");
 }
 
 /* A reset, because an ICMP error does not reach an IPv6 socket that is bound to a
@@ -165,6 +196,10 @@ static void print_guard(FILE *out, const char *names, const struct bypass *bypas
     print_matches(out, bypass, false, true, "", "accept");
     fprintf(out, "reject with tcp reset\n"
                  "}\n"
+                 "chain forward {\n"
+                 "type filter hook forward priority 0; policy accept;\n"
+                 "iifname \"" TUNDEV_NAME "\" drop\n"
+                 "}\n"
                  "}\n");
 }
 
@@ -182,7 +217,7 @@ static size_t list_names(const struct links *uplinks, char out[NAMES_LEN])
 }
 
 static int apply(const struct links *uplinks, const struct bypass *bypass, bool strict,
-                 enum how how, char words[INGRESS_WORDS_LEN])
+                 bool forwards, enum how how, char words[INGRESS_WORDS_LEN])
 {
     char names[NAMES_LEN];
     char *text = NULL;
@@ -194,7 +229,7 @@ static int apply(const struct links *uplinks, const struct bypass *bypass, bool 
     print_removal(out, "netdev");
     print_removal(out, "inet");
     if (list_names(uplinks, names) > 0) {
-        print_ingress(out, names, bypass, strict);
+        print_ingress(out, names, bypass, strict, forwards);
         print_guard(out, names, bypass);
     }
     if (fclose(out) != 0) {
@@ -206,9 +241,20 @@ static int apply(const struct links *uplinks, const struct bypass *bypass, bool 
     return err;
 }
 
-int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool strict)
+/* The hook on egress is there since Linux 5.16. */
+int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool strict,
+                bool forwards)
 {
-    return apply(uplinks, bypass, strict, RUN_LOUD, NULL);
+    if (forwards) {
+        int err = apply(uplinks, bypass, strict, true, RUN_QUIET, NULL);
+        if (err == 0 || err == -EPERM)
+            return err;
+    }
+    int err = apply(uplinks, bypass, strict, false, RUN_LOUD, NULL);
+    if (!err && forwards)
+        log_warn("this kernel cannot tell what is forwarded for others under own addresses: "
+                 "TCP of containers behind this host does not work");
+    return err;
 }
 
 int ingress_try(const struct links *uplinks, char words[INGRESS_WORDS_LEN])
@@ -217,7 +263,7 @@ int ingress_try(const struct links *uplinks, char words[INGRESS_WORDS_LEN])
 
     words[0] = '\0';
     bypass_default(&some);
-    return apply(uplinks, &some, true, RUN_DRY, words);
+    return apply(uplinks, &some, true, false, RUN_DRY, words);
 }
 
 static bool has_table(const char *family, int *ret_err)

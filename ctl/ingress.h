@@ -13,6 +13,11 @@
  * encrypted connection, in clear.
  *
  * Both have no owner: when the daemon dies, TCP stays closed.
+ *
+ * A host that forwards for others under its own address (masquerade) gets their answers to that
+ * address. So what it forwards is noted on its way out (by what has no socket: ours and the
+ * kernel's own TCP have one), and what answers it passes the drop. The other way, nothing that has
+ * come out of the tunnel is forwarded: it would leave in clear.
  */
 #ifndef TCNS_CTL_INGRESS_H
 #define TCNS_CTL_INGRESS_H
@@ -25,9 +30,11 @@
 #define INGRESS_TABLE "tcpcrypt-ns"
 
 /* Puts both in place, or replaces them, in one transaction. strict: who connects to us
- * can't bypass us by the port it comes from.
+ * can't bypass us by the port it comes from. forwards: see above; a kernel that can't is
+ * taken for one that does not.
  * Return: 0; -errno, with nft's own words logged. */
-int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool strict);
+int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool strict,
+                bool forwards);
 
 /* Has the kernel look at what ingress_set() makes and throw it away: nothing is changed,
  * whether or not a daemon is attached. words: what nft says, one line; "" when nothing.

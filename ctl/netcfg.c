@@ -22,6 +22,7 @@
 #include "ctl/netwatch.h"
 #include "ctl/rules.h"
 #include "ctl/tundev.h"
+#include "tunnel/forwarding.h"
 
 struct netcfg {
     struct nl_sock *rtnl;
@@ -30,6 +31,7 @@ struct netcfg {
     struct mirror mirror;
     struct bypass bypass;
     bool strict;                  /* see ingress_set() */
+    bool forwards;                /* packets of others, possibly under own addresses */
     struct sockdiag_list opening; /* SYN sent before we came; until netcfg_list_older() */
     int tun_fd;
     int tun_ifindex;
@@ -340,6 +342,15 @@ static int start_tun(struct netcfg *n)
 
 /* Ways into the tunnel first, then the rules that lead there: nothing leaves in
  * clear that could be encrypted, and nothing is led nowhere. */
+/* Return: whether it is another than before. */
+static bool find_forwarding(struct netcfg *n)
+{
+    bool before = n->forwards;
+
+    n->forwards = forwarding_ask(n->rtnl, AF_INET) || forwarding_ask(n->rtnl, AF_INET6);
+    return n->forwards != before;
+}
+
 static int configure(struct netcfg *n, char err[NETCFG_ERROR_LEN])
 {
     int e = destroy_leftover_sockets(n);
@@ -364,7 +375,7 @@ static int configure(struct netcfg *n, char err[NETCFG_ERROR_LEN])
     e = rules_sync(n->rtnl, &n->bypass);
     if (e)
         return fail(err, e, "cannot set policy rules: %s", strerror(-e));
-    e = ingress_set(&n->uplinks, &n->bypass, n->strict);
+    e = ingress_set(&n->uplinks, &n->bypass, n->strict, n->forwards);
     if (e)
         return fail(err, e, "cannot set the nftables table: %s%s", strerror(-e),
                     permission_hint(e));
@@ -389,6 +400,7 @@ int netcfg_new(const struct links *uplinks, const struct bypass *bypass, bool st
         release(n);
         return e;
     }
+    find_forwarding(n);
     e = configure(n, err);
     if (e) {
         netcfg_free(n);
@@ -405,7 +417,7 @@ int netcfg_change(struct netcfg *n, const struct bypass *bypass, bool strict,
         return fail(err, -EOPNOTSUPP, "what is bypassed changes only with a new start");
     if (strict == n->strict)
         return 0;
-    int e = ingress_set(&n->uplinks, bypass, strict);
+    int e = ingress_set(&n->uplinks, bypass, strict, n->forwards);
     if (e)
         return fail(err, e, "cannot set the nftables table: %s", strerror(-e));
     n->strict = strict;
@@ -520,8 +532,9 @@ void netcfg_on_event(struct netcfg *n, void (*on_links)(void *arg), void *arg)
         follow_mtu(n);
     if (news & NETWATCH_LINK)
         follow_tun(n);
-    if (changed || (news & NETWATCH_INGRESS))
-        report("nftables", ingress_set(&n->uplinks, &n->bypass, n->strict));
+    bool forwarding = news & NETWATCH_FORWARD && find_forwarding(n);
+    if (changed || forwarding || (news & NETWATCH_INGRESS))
+        report("nftables", ingress_set(&n->uplinks, &n->bypass, n->strict, n->forwards));
     if (news & NETWATCH_RULES)
         report("policy rules", rules_sync(n->rtnl, &n->bypass));
     if (changed || (news & NETWATCH_ROUTES))

@@ -21,7 +21,8 @@
 #include "ctl/ingress.h"
 #include "ctl/mirror.h"
 
-#define ALL_NEWS    (NETWATCH_LINK | NETWATCH_ROUTES | NETWATCH_RULES | NETWATCH_INGRESS)
+#define ALL_NEWS                                                                                   \
+    (NETWATCH_LINK | NETWATCH_ROUTES | NETWATCH_RULES | NETWATCH_INGRESS | NETWATCH_FORWARD)
 #define MESSAGE_LEN 32768
 
 /* --- Set-up ----------------------------------------------------------------- */
@@ -46,9 +47,10 @@ static int listen_to(int protocol, const int *groups, size_t cnt)
 
 static int join(struct netwatch *w)
 {
-    static const int route_groups[] = {RTNLGRP_LINK,       RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
-                                       RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,  RTNLGRP_IPV4_RULE,
-                                       RTNLGRP_IPV6_RULE};
+    static const int route_groups[] = {
+        RTNLGRP_LINK,       RTNLGRP_IPV4_IFADDR,  RTNLGRP_IPV6_IFADDR,
+        RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,   RTNLGRP_IPV4_RULE,
+        RTNLGRP_IPV6_RULE,  RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF};
     static const int nft_groups[] = {NFNLGRP_NFTABLES};
 
     w->route_fd = listen_to(NETLINK_ROUTE, route_groups, sizeof(route_groups) / sizeof(int));
@@ -152,6 +154,8 @@ static unsigned on_route_message(struct netwatch *w, struct nlmsghdr *nlh)
         return on_route(nlh);
     case RTM_DELRULE:
         return on_rule_deleted(nlh);
+    case RTM_NEWNETCONF:
+        return NETWATCH_FORWARD;
     default:
         return 0;
     }

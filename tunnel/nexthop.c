@@ -14,13 +14,16 @@
 #include <netlink/route/neighbour.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/siphash.h"
+#include "tunnel/forwarding.h"
 #include "tunnel/route.h"
 
 #define ROUTE_CNT       1024 /* remembered destinations; a later one replaces an older one */
 #define HOP_MAX_CNT     4096
 #define LOCAL_MAX_CNT   1024
+#define FORWARDS_AGE_MS 1000
 #define WAITING_MAX_CNT 16 /* packets per unresolved neighbour */
 #define NUD_USABLE      (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
 
@@ -64,7 +67,9 @@ struct nexthop {
     struct nl_sock *watch; /* notifications */
     struct link links[NEXTHOP_LINK_MAX_CNT];
     size_t link_cnt;
-    uint32_t generation; /* of routes; older ones are asked for again */
+    bool forwards[2];          /* IPv6, IPv4 */
+    int64_t forwards_at_ms[2]; /* when that was asked; 0: never */
+    uint32_t generation;       /* of routes; older ones are asked for again */
     struct route routes[ROUTE_CNT];
     struct hop *hops;
     size_t hop_cnt;
@@ -504,6 +509,17 @@ void nexthop_free(struct nexthop *n)
     nl_socket_free(n->ask);
     hops_free(n);
     free(n);
+}
+
+bool nexthop_forwards(struct nexthop *n, bool ipv4)
+{
+    int64_t now = clock_coarse_ms();
+
+    if (n->forwards_at_ms[ipv4] == 0 || now - n->forwards_at_ms[ipv4] > FORWARDS_AGE_MS) {
+        n->forwards[ipv4] = forwarding_ask(n->ask, ipv4 ? AF_INET : AF_INET6);
+        n->forwards_at_ms[ipv4] = now;
+    }
+    return n->forwards[ipv4];
 }
 
 int nexthop_fd(const struct nexthop *n)

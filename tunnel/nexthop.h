@@ -4,8 +4,8 @@
  *
  * How it works: routes are asked for one pair of addresses at a time (RTM_GETROUTE) and
  * remembered until any route, address or link changes. Neighbours are resolved
- * by the kernel, which ops->resolve() tells to, and followed by notifications; packets for one that is
- * being resolved wait in a short queue.
+ * by the kernel, which ops->resolve() tells to, and followed by notifications; packets for one that
+ * is being resolved wait in a short queue.
  *
  * Several links: the routing tables say which one a packet leaves by, source address
  * and all. What answers a packet (via) leaves where that came in, when there is a way to the
@@ -65,6 +65,9 @@ void nexthop_tick(struct nexthop *n);
 unsigned nexthop_mtu(const struct nexthop *n);
 /* Return: bytes of the link-layer header: 14 or 0. */
 size_t nexthop_link_len(const struct nexthop *n, int ifindex);
+
+/* Are packets of this family forwarded here? Up to a second old. */
+bool nexthop_forwards(struct nexthop *n, bool ipv4);
 
 /* Is it an address of this namespace (not loopback)? */
 bool nexthop_is_local(const struct nexthop *n, const struct addr *a);

@@ -243,6 +243,13 @@ static bool is_bypassed(const struct tunnel *t, const struct tuple *tuple)
     return false;
 }
 
+/* A host that forwards may do so under its own address; only its kernel knows whose answers
+ * these are. So in doubt no RST. */
+static bool may_be_forwarded(const struct tunnel *t, const struct packet *packet)
+{
+    return nexthop_forwards(uplinks_nexthop(t->uplinks), !packet->v6);
+}
+
 static void no_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
                     const struct vnet_packet *vp, struct packet *packet)
 {
@@ -265,6 +272,10 @@ static void no_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
     }
     if (opens) {
         open_flow(t, side, tuple, vp, packet);
+        return;
+    }
+    if (side == SIDE_OUTER && may_be_forwarded(t, packet)) {
+        counters(t)->drop_not_ours++;
         return;
     }
     counters(t)->rst_unknown++;

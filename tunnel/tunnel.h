@@ -134,7 +134,7 @@ void tunnel_list_fallback(const struct tunnel *t, tunnel_fallback_fn fn, void *a
     X(RULE_OFF)        /* a rule of the policy says off */                                         \
     X(SOCKET_OFF)      /* the application says off, for this socket */                             \
     X(OLDER)           /* existed before tcpcrypt-ns was attached */                               \
-    X(DRAINING)        /* opened while tcpcrypt-ns is about to detach */                               \
+    X(DRAINING)        /* opened while tcpcrypt-ns is about to detach */                           \
     X(REQUIRE_REFUSED) /* encryption is required and was not negotiated; refused */                \
     X(ENO_DROPPED)     /* SYNs with ENO got no answer, the one without it did */                   \
     X(FALLBACK_CACHE)  /* that happened with this peer a short while ago */
@@ -185,16 +185,16 @@ struct tunnel_session {
     bool app_aware;     /* RFC 8547 4.2: the a bit we sent, or would */
     enum tunnel_state state;
     enum tunnel_reason reason;
-    enum tunnel_end end;             /* LIVE, or with tunnel_list_ended() how it ended */
-    enum tcns_err error;             /* with end ERROR: what was wrong */
-    struct session_info info;        /* role, tep, aead and id are valid when state is ENCRYPTED */
-    uint64_t tx_bytes;               /* application bytes from the container to the peer */
-    uint64_t rx_bytes;               /* application bytes from the peer to the container */
-    uint64_t tx_pending; /* bytes of the container that the peer has not acknowledged, with the
-                            overhead of frames */
-    double started_s;                /* seconds since the epoch */
-    double ended_s;                  /* likewise; 0 while it lives */
-    unsigned rule;                   /* of the policy that it was opened under; 0: its default */
+    enum tunnel_end end;      /* LIVE, or with tunnel_list_ended() how it ended */
+    enum tcns_err error;      /* with end ERROR: what was wrong */
+    struct session_info info; /* role, tep, aead and id are valid when state is ENCRYPTED */
+    uint64_t tx_bytes;        /* application bytes from the container to the peer */
+    uint64_t rx_bytes;        /* application bytes from the peer to the container */
+    uint64_t tx_pending;      /* bytes of the container that the peer has not acknowledged, with the
+                                 overhead of frames */
+    double started_s;         /* seconds since the epoch */
+    double ended_s;           /* likewise; 0 while it lives */
+    unsigned rule;            /* of the policy that it was opened under; 0: its default */
     char rule_name[POLICY_NAME_LEN]; /* "" when it has none */
 };
 
@@ -246,7 +246,7 @@ uint64_t tunnel_error_cnt(const struct tunnel *t, enum tcns_err err);
     X(drop_malformed) /* impossible field values */                                                \
     X(drop_checksum)                                                                               \
     X(drop_fragment)                                                                               \
-    X(drop_not_ours) /* neither from nor to an address of the container */                         \
+    X(drop_not_ours) /* neither from nor to an address of the container; or forwarded */           \
     X(drop_no_route)                                                                               \
     X(drop_tx) /* the kernel took no more; TCP retransmits */                                      \
     X(drop_memory)                                                                                 \

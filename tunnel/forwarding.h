@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-3-Clause
+ * Does this namespace forward packets?
+ */
+#ifndef TCNS_TUNNEL_FORWARDING_H
+#define TCNS_TUNNEL_FORWARDING_H
+
+#include <stdbool.h>
+
+struct nl_sock;
+
+/* family: AF_INET or AF_INET6. Blocks for a moment. Return: also false when the kernel does not
+ * say. */
+bool forwarding_ask(struct nl_sock *ask, int family);
+
+#endif
