@@ -494,7 +494,7 @@ static int fill_standard_fds(void)
 
 int exec_main(int argc, char **argv)
 {
-    struct exec x = {
+    static struct exec x = { /* its options are read until the process ends */
         .host = EXEC_HOST_NONE,
         .daemon = DAEMON_NONE,
         .netns_fd = -1,

@@ -121,8 +121,9 @@ static int detach(struct up *u)
 
 int up_main(int argc, char **argv)
 {
-    struct up u = {.verb = cli_verb_find("up"), .ready_fd = -1};
+    static struct up u = {.ready_fd = -1}; /* read until the process ends */
 
+    u.verb = cli_verb_find("up");
     fds_fill_stdio();
     daemon_options_init(&u.opts);
     sources_read(&u.sources, u.verb, argc, argv, read_option, &u, &u.opts);

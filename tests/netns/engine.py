@@ -84,7 +84,7 @@ events { worker_connections 512; }
 http {
   client_body_temp_path /tmp/a; proxy_temp_path /tmp/b; fastcgi_temp_path /tmp/c;
   uwsgi_temp_path /tmp/d; scgi_temp_path /tmp/e; access_log off;
-  server { listen 80; location / { return 200 "application-plaintext-marker $remote_addr $remote_port\n"; } }
+  server { listen 80; listen [::]:80; location / { return 200 "application-plaintext-marker $remote_addr $remote_port\n"; } }
 }
 """)
 

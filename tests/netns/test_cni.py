@@ -210,12 +210,18 @@ def test_daemon_of_others(lab):
 
 def test_two_networks(lab):
     """One daemon; it goes with the last of them; other options are refused."""
-    _, a, b = lab.star("a", "b")
+    r, a, b = lab.star("a", "b")
     b.up()
     with plugin(lab) as p:
         p.ok("ADD", conf(a), a)
         daemon = a.pids()
         p.fails(100, "ADD", conf(a, policy="require"), netns=a.path, ifname="eth1")
+        text = p.fails(100, "ADD", conf(a), netns=a.path, ifname="eth1")
+        expect("eth1 is no uplink" in text, "it is not there yet", text)
+        expect_eq(states(), ["c1:eth0"])
+        expect_eq(a.pids(), daemon, "the daemon is not disturbed")
+        lab.veth(r, "second", a, "eth1")
+        a.ip("addr", "add", "10.78.1.2/24", "dev", "eth1")
         p.ok("ADD", conf(a), a, ifname="eth1")
         expect_eq(a.pids(), daemon, "the same daemon")
         expect_eq(states(), ["c1:eth0", "c1:eth1"])
@@ -302,6 +308,23 @@ def test_gc_and_status(lab):
         p.fails(7, "GC", conf(version="1.1.0"))
         expect_eq(p.call("STATUS", conf(version="1.1.0")), (0, None))
         p.ok("DEL", conf(b), b, container="c2")
+        r = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c",
+                            'mount -t tmpfs tmpfs /dev/net && exec "$0"', p.path],
+                           env={**os.environ, "CNI_COMMAND": "STATUS"}, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True,
+                           input=json.dumps(conf(version="1.1.0")))
+        expect_eq((r.returncode, json.loads(r.stdout)["code"]), (1, 50), "no /dev/net/tun")
+
+
+def test_no_uplink(lab):
+    """ADD fails, and leaves nothing, when the daemon does not take the interface."""
+    _, a = lab.star("a")
+    before = settings(a)
+    with plugin(lab) as p:
+        text = p.fails(100, "ADD", conf(a), netns=a.path, ifname="lo")
+        expect("lo is no uplink" in text, "it says why", text)
+        detached(a)
+    expect_eq(settings(a), before)
 
 
 # --- cni-install ----------------------------------------------------------------------

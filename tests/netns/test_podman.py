@@ -8,15 +8,16 @@ import time
 
 import tap
 from engine import APP, CONFINED, IMAGE, Machine
-from lab import TOP, expect, expect_eq, idle, wait_for
+from lab import TOP, binary, expect, expect_eq, idle, wait_for
 from programs import need
 from wire import OPT_ENO, SYN, Capture
 
 MARK = b"application-plaintext-marker"
 
 
-def network(m, name="net", subnet="10.131.1.0/24"):
-    m.podman("network", "create", "--subnet", subnet, name)
+def network(m, name="net", subnet="10.131.1.0/24", subnet6=None):
+    six = ["--ipv6", "--subnet", subnet6] if subnet6 else []
+    m.podman("network", "create", "--subnet", subnet, *six, name)
 
 
 def two_pods(m, *up):
@@ -132,6 +133,44 @@ def test_confined(lab):
         expect(m.inspect("enc")["HostConfig"]["ReadonlyRootfs"], "read-only root")
 
 
+def test_doors(lab):
+    """The ctl socket in a pod: each container may read by the abstract name, and no more."""
+    with Machine(lab) as m:
+        network(m)
+        m.pod("p1", "net")
+        m.sidecar("enc", "--pod", "p1")
+        other = ("podman", "run", "--rm", "--pod", "p1", "--cap-drop", "ALL", IMAGE)
+        expect("0 connections" in m.run(*other, "sessions").stdout, "another container reads")
+        r = m.run(*other, "down", "--netns", "self", check=False)
+        expect_eq(r.returncode, 4, r.stderr)
+        r = m.run("podman", "run", "--rm", "--pod", "p1", *CONFINED, IMAGE, "down", "--netns",
+                  "self", check=False)
+        expect_eq(r.returncode, 4, "nor with the capability, in another process namespace")
+        pid = m.inspect("enc")["State"]["Pid"]
+        expect("0 connections" in m.run(binary(), "sessions", "--netns", pid).stdout,
+               "the machine reads")
+        expect_eq(m.tcns("enc", "status").returncode, 0, "it is still there")
+        m.tcns("enc", "down", "--netns", "self")
+        expect_eq(m.podman("wait", "enc"), "0", "it is ended from within its own container")
+
+
+def test_worker_killed(lab):
+    """In the container the supervisor can do what it does elsewhere."""
+    with Machine(lab) as m:
+        two_pods(m)
+        a, b = m.netns("p1-infra"), m.netns("p2-infra")
+        pid = m.inspect("p1-enc")["State"]["Pid"]
+        with Capture(m.ns, m.bridge("net")) as cap, connected(m, a, b) as (c, s):
+            worker = m.run("cat", f"/proc/{pid}/task/{pid}/children").stdout.strip()
+            m.run("kill", "-KILL", worker)
+            expect(ended_by_reset(s), "the connection is reset")
+            c.sendall(MARK)
+            expect(ended_by_reset(c), "its peer too")
+            wait_for(lambda: works_once(m, a, b), 5, "TCP is back")
+        expect(not cap.has_bytes(MARK), "plaintext on the bridge")
+        expect_eq(json.loads(m.tcns("p1-enc", "status", "--json").stdout)["worker_restarts"], 1)
+
+
 def test_joins_a_container(lab):
     """--network container:NAME, no pod; the application was there first."""
     with Machine(lab) as m:
@@ -180,10 +219,10 @@ def test_names(lab):
 
 
 def test_two_networks(lab):
-    """A container in two networks: its one sidecar encrypts in both."""
+    """A container in two networks, one with IPv6: its one sidecar encrypts in both."""
     with Machine(lab) as m:
         network(m, "net", "10.131.1.0/24")
-        network(m, "second", "10.131.2.0/24")
+        network(m, "second", "10.131.2.0/24", "fd13:2::/64")
         for p in ("p1", "p2"):
             m.pod(p, "net,second")
             m.sidecar(p + "-enc", "--pod", p)
@@ -198,6 +237,11 @@ def test_two_networks(lab):
             expect(not cap.has_bytes(MARK), f"plaintext on {net}")
             expect_eq(session(m.sessions("p1-enc", "--ended"), b),
                       session(m.sessions("p2-enc", "--ended"), a), "session ids")
+        a, b = (m.inspect(p + "-infra")["NetworkSettings"]["Networks"]["second"]
+                ["GlobalIPv6Address"] for p in ("p1", "p2"))
+        expect_eq(fetch(m, f"[{a}]").split()[1], b, "IPv6")
+        expect_eq(session(m.sessions("p1-enc", "--ended"), b),
+                  session(m.sessions("p2-enc", "--ended"), a), "session ids, IPv6")
 
 
 def test_network_comes_later(lab):
