@@ -43,6 +43,13 @@ const char *session_text_word(const json_t *s, const char *key, char *out)
     return out;
 }
 
+const char *session_text_flag(const json_t *s, const char *key, char *out)
+{
+    const json_t *flag = json_object_get(s, key);
+
+    return strcpy(out, json_is_true(flag) ? "yes" : json_is_false(flag) ? "no" : "-");
+}
+
 const char *session_text_bytes(const json_t *s, const char *key, bool for_people, char *out)
 {
     long long n = json_integer_value(json_object_get(s, key));

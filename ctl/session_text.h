@@ -18,6 +18,8 @@ const char *session_text_end(const json_t *s, const char *which, char *out);
 /* A member that is a string, without what its title says already ("AEAD_"); "-" when
  * there is none. */
 const char *session_text_word(const json_t *s, const char *key, char *out);
+/* A member that is true or false: "yes", "no"; "-" when there is none. */
+const char *session_text_flag(const json_t *s, const char *key, char *out);
 /* A number of bytes: all digits, or for_people "1.2M". */
 const char *session_text_bytes(const json_t *s, const char *key, bool for_people, char *out);
 /* Local date and time. */

@@ -12,7 +12,7 @@
 
 #define COLUMNS_MAX_CNT 16
 
-enum kind { END, WORD, BYTES, TIME, PROCESS };
+enum kind { END, WORD, FLAG, BYTES, TIME, PROCESS };
 
 struct column {
     enum kind kind;
@@ -26,6 +26,7 @@ static const struct table_column live_columns[] = {
     {"PEER", .in_middle = true, .narrow = 9, .min = 13, .drop = 14},
     {"DIR", .drop = 6},
     {"STATE"},
+    {"AUTH", .drop = 10},
     {"REASON", .drop = 12},
     {"PROCESS", .narrow = 7, .min = 10, .drop = 11},
     {"TX", .is_number = true, .drop = 5},
@@ -36,9 +37,10 @@ static const struct table_column live_columns[] = {
     {"SESSION ID", .narrow = 4, .min = 12, .drop = 8},
 };
 static const struct column live_cells[] = {
-    {END, "local"},   {END, "peer"},   {WORD, "dir"},       {WORD, "state"},
-    {WORD, "reason"}, {PROCESS, NULL}, {BYTES, "tx_bytes"}, {BYTES, "rx_bytes"},
-    {WORD, "role"},   {WORD, "tep"},   {WORD, "aead"},      {WORD, "session_id"},
+    {END, "local"},          {END, "peer"},    {WORD, "dir"},   {WORD, "state"},
+    {FLAG, "authenticated"}, {WORD, "reason"}, {PROCESS, NULL}, {BYTES, "tx_bytes"},
+    {BYTES, "rx_bytes"},     {WORD, "role"},   {WORD, "tep"},   {WORD, "aead"},
+    {WORD, "session_id"},
 };
 
 static const struct table_column ended_columns[] = {
@@ -112,6 +114,8 @@ static const char *format(const struct sessions_table *t, const struct column *c
         return session_text_time(s, c->key, out);
     case PROCESS:
         return session_text_process(s, out);
+    case FLAG:
+        return session_text_flag(s, c->key, out);
     case WORD:
         break;
     }

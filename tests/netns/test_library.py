@@ -378,6 +378,8 @@ def test_example(lab):
         os.write(client.input, b"a line\n")
         wait_for(lambda: client.out() == "authenticated\na line\n", what="the echo")
         expect_eq((marks(a), marks(b)), ([True], [True]))
+        table = [line.split() for line in a.tcns("sessions").stdout.splitlines()[:2]]
+        expect_eq(dict(zip(*table))["AUTH"], "yes", "for people, too")
         expect_eq((ended(client), server.wait(10)), (0, 0))
         wait_for(lambda: not marks(a) and not marks(b), what="no connection")
 
