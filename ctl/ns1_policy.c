@@ -49,10 +49,13 @@ static void change(struct ctlserver_client *c, const struct ns1 *n, const char *
 {
     char text[CHANGE_TEXT_LEN];
 
-    if (n->change(n->arg, request, text) == 0)
-        ctlserver_reply(c, NULL);
-    else
+    if (n->change(n->arg, request, text) < 0) {
         refuse(c, text);
+        return;
+    }
+    ns1_watch_daemon(n->watch,
+                     request ? "the policy was changed" : "the configuration was read again");
+    ctlserver_reply(c, NULL);
 }
 
 /* Return: the member; NULL when it is not there, or null. */

@@ -15,6 +15,7 @@
 
 #include "../unit/ctl/fake_tunnel.h"
 #include "ctl/ctlserver.h"
+#include "ctl/ruletext.h"
 #include "ctl/wishes.h"
 
 #define REPLIES_MAX_LEN (4 << 20)
@@ -27,6 +28,7 @@ static struct {
     struct daemon_options opts;
     struct worker_links links;
     struct ns1_watch watch;
+    struct ns1_drain drain;
     struct ns1 ns1;
     struct sockaddr_un addr;
     socklen_t addr_len;
@@ -43,6 +45,35 @@ static void on_drain(void *arg, int client_fd, unsigned timeout_s, enum tunnel_d
 {
 }
 
+/* What the supervisor does with it, but that nothing changes. */
+static int change(void *arg, const char *request, char text[CHANGE_TEXT_LEN])
+{
+    struct daemon_options changed;
+    char err[SETTINGS_ERROR_LEN] = "no file";
+
+    if (!request || change_make(&f.opts, request, &changed, err) < 0) {
+        FUZZ_CHECK(*err);
+        snprintf(text, CHANGE_TEXT_LEN, "%s", err);
+        return -EINVAL;
+    }
+    settings_done(&changed);
+    return 0;
+}
+
+/* A default and two rules. */
+static void start_policy(void)
+{
+    static struct policy_rule rules[2];
+    char err[RULETEXT_ERROR_LEN];
+
+    FUZZ_CHECK(ruletext_parse("off out port=80 name=web", &rules[0], err) == 0);
+    FUZZ_CHECK(ruletext_parse("require peer=10.0.0.0/8 tep=P-256", &rules[1], err) == 0);
+    f.opts.rules = rules;
+    f.opts.rule_cnt = 2;
+    const struct policy_config cfg = daemon_policy(&f.opts);
+    FUZZ_CHECK(policy_new(&cfg, &the_policy) == 0);
+}
+
 static void start(void)
 {
     f.addr.sun_family = AF_UNIX;
@@ -55,6 +86,7 @@ static void start(void)
     FUZZ_CHECK(listen(f.doors.path_fd, 8) == 0);
     f.loop = ev_loop_new(EVFLAG_AUTO);
     daemon_options_init(&f.opts);
+    start_policy();
     f.tunnel.session_cnt = 20;
     f.tunnel.ended_cnt = 5;
     f.tunnel.found_state = TUNNEL_STATE_ENCRYPTED;
@@ -63,6 +95,8 @@ static void start(void)
                          .opts = &f.opts,
                          .links = &f.links,
                          .watch = &f.watch,
+                         .drain = &f.drain,
+                         .change = change,
                          .on_down = on_down,
                          .on_drain = on_drain};
     FUZZ_CHECK(wishes_new(f.loop, 0, &f.ns1.wishes) == 0);
@@ -156,6 +190,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_replies();
     close(fd);
     turn(2);
-    FUZZ_CHECK(!f.watch.first);
+    FUZZ_CHECK(!f.watch.first && !f.drain.first);
     return 0;
 }

@@ -171,21 +171,21 @@ def test_quick_for_ten_thousand(lab):
 
 
 def test_all(lab):
-    a, b, _ = two(lab, "--bypass", "443,6000-6010")
+    a, b, _ = two(lab, "--bypass", "443,6000-6010", "--rule", "bypass peer=10.77.0.0/16 port=8000")
     a.sysctl("net.ipv6.conf.lo.disable_ipv6", 0)
-    with connections(a, (b, 80), (b, 443), (b, 6005, b.ip6), (a, 90, "127.0.0.1"), (a, 91, "::1"),
+    with connections(a, (b, 80), (b, 443), (b, 8000), (b, 6005, b.ip6), (a, 90, "127.0.0.1"), (a, 91, "::1"),
                      (a, 92, a.ip4)):
         expect_eq(ports(a), [80], "not without --all")
         got = {s["peer_port"]: s for s in listed(a, "--all", "--state", "bypassed")
                if s["peer_port"] < 10000}
         expect_eq({p: s["reason"] for p, s in got.items()},
-                  {443: "bypass-rule", 6005: "bypass-rule", 90: "loopback", 91: "loopback",
+                  {443: "bypass-rule", 6005: "bypass-rule", 8000: "bypass-rule", 90: "loopback", 91: "loopback",
                    92: "loopback"})
         for s in got.values():
             expect_eq((s["tx_bytes"], s["rx_bytes"], s["pid"]), (5, 0, os.getpid()))
         expect_eq(ports(a, "--all", "--port", "80"), [80], "the daemon's are not listed twice")
         text = a.tcns("sessions", "--all").stdout.splitlines()
-        expect_eq(text[-1], "9 connections: 1 encrypted, 0 clear, 8 bypassed")
+        expect_eq(text[-1], "10 connections: 1 encrypted, 0 clear, 9 bypassed")
         nobody = a.run("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
                        binary(), "sessions", "--all", "-n", f"/run/netns/{a.name}", check=False)
         expect(nobody.returncode in (0, 4), "allowed or said so", nobody.returncode, nobody.stderr)
