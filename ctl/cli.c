@@ -204,16 +204,11 @@ int cli_next(const struct cli_verb *verb, int argc, char **argv)
     return c;
 }
 
-int cli_next_around(const struct cli_verb *verb, int argc, char **argv, const char **ret_operand)
+const char *cli_operand(const struct cli_verb *verb, int argc, char **argv)
 {
-    int id = cli_next(verb, argc, argv);
-
-    if (id != -1 || optind >= argc)
-        return id;
-    if (*ret_operand)
-        cli_usage(verb, "\"%s\": one operand is enough", argv[optind]);
-    *ret_operand = argv[optind++];
-    return cli_next_around(verb, argc, argv, ret_operand);
+    if (argc - optind > 1)
+        cli_usage(verb, "\"%s\": one operand is enough", argv[optind + 1]);
+    return optind < argc ? argv[optind] : NULL;
 }
 
 /* --- Values ----------------------------------------------------------------- */

@@ -130,9 +130,9 @@ const struct cli_verb *cli_verb_find(const char *name);
  * option's id; -1 at the end. */
 int cli_next(const struct cli_verb *verb, int argc, char **argv);
 
-/* The same where one operand is expected and options may stand behind it, too. At the end
- * *ret_operand is that operand, NULL when there is none; a second one is a usage error. */
-int cli_next_around(const struct cli_verb *verb, int argc, char **argv, const char **ret_operand);
+/* After that, where one operand is expected: a second one is a usage error.
+ * Return: it; NULL when there is none. */
+const char *cli_operand(const struct cli_verb *verb, int argc, char **argv);
 
 /* Exit code that cli_next() and cli_usage() use: EXIT_USAGE unless set.
  * exec sets 125 first. */

@@ -185,7 +185,7 @@ static void read_enable(struct request *r, int argc, char **argv)
 {
     int id;
 
-    while ((id = cli_next_around(r->verb, argc, argv, &r->operand)) != -1) {
+    while ((id = cli_next(r->verb, argc, argv)) != -1) {
         if (id == OPT_NAME)
             r->name = optarg;
         else if (id == OPT_NOW)
@@ -197,6 +197,7 @@ static void read_enable(struct request *r, int argc, char **argv)
         snprintf(r->publish_text + len, sizeof(r->publish_text) - len, "%s--publish %s",
                  len > 0 ? " " : "", optarg);
     }
+    r->operand = cli_operand(r->verb, argc, argv);
     if (!r->operand)
         cli_usage(r->verb, "which unit?");
     read_unit(r);
@@ -351,10 +352,11 @@ int disable_main(int argc, char **argv)
     struct request r = {.verb = cli_verb_find("disable")};
     int id;
 
-    while ((id = cli_next_around(r.verb, argc, argv, &r.operand)) != -1) {
+    while ((id = cli_next(r.verb, argc, argv)) != -1) {
         r.all |= id == OPT_ALL;
         r.now |= id == OPT_NOW;
     }
+    r.operand = cli_operand(r.verb, argc, argv);
     if (r.all == (r.operand != NULL))
         cli_usage(r.verb, r.all ? "--all or a unit, not both" : "which unit?");
     if (!r.all)

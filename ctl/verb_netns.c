@@ -218,7 +218,7 @@ int netns_main(int argc, char **argv)
     enum log_level level = LOG_LEVEL_WARN;
     int id;
 
-    while ((id = cli_next_around(s.verb, argc, argv, &s.name)) != -1) {
+    while ((id = cli_next(s.verb, argc, argv)) != -1) {
         if (id == OPT_PUBLISH)
             cli_publish(s.verb, optarg, &s.publish);
         else if (id == OPT_REMOVE)
@@ -226,6 +226,7 @@ int netns_main(int argc, char **argv)
         else if (id == OPT_VERBOSE)
             level = cli_more_verbose(level);
     }
+    s.name = cli_operand(s.verb, argc, argv);
     if (!s.name)
         cli_usage(s.verb, "which name?");
     if (!netns_is_name(s.name))
