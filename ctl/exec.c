@@ -494,7 +494,8 @@ static int fill_standard_fds(void)
 
 int exec_main(int argc, char **argv)
 {
-    static struct exec x = { /* its options are read until the process ends */
+    /* Static: its options are read until the process ends. */
+    static struct exec x = {
         .host = EXEC_HOST_NONE,
         .daemon = DAEMON_NONE,
         .netns_fd = -1,

@@ -150,7 +150,7 @@ def test_doors(lab):
         expect("0 connections" in m.run(binary(), "sessions", "--netns", pid).stdout,
                "the machine reads")
         expect_eq(m.tcns("enc", "status").returncode, 0, "it is still there")
-        m.tcns("enc", "down", "--netns", "self")
+        m.tcns("enc", "down", "--netns", "self", check=False)  # it may die with the container
         expect_eq(m.podman("wait", "enc"), "0", "it is ended from within its own container")
 
 
