@@ -18,6 +18,17 @@ static const char *name_of(const struct cli_verb *verb, int id)
     return o->name;
 }
 
+static enum log_format read_log_format(const struct cli_verb *verb, const char *text)
+{
+    if (strcmp(text, "text") == 0)
+        return LOG_FORMAT_TEXT;
+    if (strcmp(text, "json") == 0)
+        return LOG_FORMAT_JSON;
+    if (strcmp(text, "journal") != 0)
+        cli_usage(verb, "log format \"%s\" is none of text, json, journal", text);
+    return LOG_FORMAT_JOURNAL;
+}
+
 bool attach_read_option(const struct cli_verb *verb, int id, struct daemon_options *opts)
 {
     const char *name = name_of(verb, id);
@@ -29,6 +40,10 @@ bool attach_read_option(const struct cli_verb *verb, int id, struct daemon_optio
     }
     if (id == OPT_KEYLOG) {
         opts->keylog_path = optarg;
+        return true;
+    }
+    if (id == OPT_LOG_FORMAT) {
+        opts->log_format = read_log_format(verb, optarg);
         return true;
     }
     if (id == OPT_LOG) {

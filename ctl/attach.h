@@ -103,6 +103,14 @@
          "whoever reads it can read them",                                                         \
          "Off by default. The file is made with mode 0600; one that is a symbolic link, belongs "  \
          "to somebody else, or may be read by others is refused"},                                 \
+        {OPT_LOG_FORMAT,                                                                           \
+         "log-format",                                                                             \
+         "text|json|journal",                                                                      \
+         "form of the log's lines (default: text, or journal when\n"                               \
+         "standard error is the journal)",                                                         \
+         "json: one object for each line, with time, level, message, and the facts of an event. "  \
+         "journal: with the priority in front, as <4>, for systemd",                               \
+         "text, json, journal"},                                                                   \
     {                                                                                              \
         OPT_LOG, "log", "FILE", "append the daemon's log to FILE",                                 \
             "Without it, and without --foreground, the log is discarded"                           \

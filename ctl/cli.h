@@ -64,6 +64,7 @@ enum cli_option_id {
     OPT_LIB_DIR,
     OPT_LISTEN,
     OPT_LOG,
+    OPT_LOG_FORMAT,
     OPT_NAME,
     OPT_NO_RESUME,
     OPT_NO_RULES,

@@ -40,6 +40,7 @@ struct daemon_options {
     enum tunnel_drain drain_new; /* likewise */
     enum log_level log_level;    /* of supervisor and worker */
     const char *log_path;        /* borrowed; appended to; NULL: /dev/null, or see keep_stderr */
+    enum log_format log_format;  /* AUTO: FILE with log_path; see log.h */
     const char *keylog_path;     /* borrowed; see keylog_file_open(); NULL: no key log */
     int keylog_fd;               /* daemon.c's: that file; 0: none */
     bool keep_stderr;            /* log to the caller's standard error when log_path is NULL */

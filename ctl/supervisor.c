@@ -871,6 +871,14 @@ static void stop(struct supervisor *s)
         close(s->signal_fd);
 }
 
+/* In a file, lines need a time of their own. */
+static enum log_format log_format(const struct daemon_options *opts)
+{
+    bool is_text = opts->log_format == LOG_FORMAT_AUTO || opts->log_format == LOG_FORMAT_TEXT;
+
+    return opts->log_path && is_text ? LOG_FORMAT_FILE : opts->log_format;
+}
+
 int supervisor_run(const struct daemon_options *opts, supervisor_ready_fn ready, void *arg,
                    char err[DAEMON_ERROR_LEN])
 {
@@ -892,6 +900,7 @@ int supervisor_run(const struct daemon_options *opts, supervisor_ready_fn ready,
 
     s.opts = &s.now;
     log_set_level(opts->log_level);
+    log_set_format(log_format(opts));
     sandbox_begin();
     if (settings_copy(opts, &s.now) < 0)
         fail(&s, -ENOMEM, "out of memory");

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "tcpcrypt/resume.h"
+#include "tunnel/endlog.h"
 #include "tunnel/keylog.h"
 #include "tunnel/pump.h"
 
@@ -43,6 +44,13 @@ static void tell_of(const struct relay *r, enum tunnel_event event, const struct
 
 /* --- Ending ---------------------------------------------------------------------- */
 
+static enum tunnel_state state_while_it_lived(const struct flow *f, const struct tunnel_session *s)
+{
+    if (s->info.has_id)
+        return TUNNEL_STATE_ENCRYPTED;
+    return f->phase == FLOW_RELAYING && !f->session ? TUNNEL_STATE_CLEAR : TUNNEL_STATE_OPENING;
+}
+
 /* RST to whichever end is still there. */
 static void end_with(struct relay *r, struct flow *f, enum tunnel_end end, enum tcns_err err)
 {
@@ -55,6 +63,7 @@ static void end_with(struct relay *r, struct flow *f, enum tunnel_end end, enum 
     history_add(&r->history, &last);
     r->metrics.ended[end]++;
     tell(r, TUNNEL_EVENT_ENDED, &last);
+    endlog_write(&last, state_while_it_lived(f, &last));
     for (int side = 0; side < SIDE_CNT; side++)
         leg_abort(&f->legs[side]);
     flow_kill(&r->flows, f);
@@ -67,10 +76,6 @@ static void end_flow(struct relay *r, struct flow *f, enum tunnel_end end)
 
 static void abort_flow(struct relay *r, struct flow *f, enum tcns_err err)
 {
-    char peer[ADDR_STR_LEN];
-
-    log_info("%s port %u: connection reset: %s", addr_str(&f->tuple.peer, peer), f->tuple.peer_port,
-             err_text(err));
     r->counters.flows_aborted++;
     end_with(r, f, TUNNEL_END_ERROR, err);
 }

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Log lines on standard error, one per event, at the original's -v levels.
+ *
+ * Texts may hold names that somebody else chose: control characters are escaped, so that a
+ * line is one line and no terminal obeys it. Keys and content of connections are never logged.
  */
 #ifndef TCNS_BASE_LOG_H
 #define TCNS_BASE_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 enum log_level {
     LOG_LEVEL_ERROR,
@@ -14,12 +19,34 @@ enum log_level {
     LOG_LEVEL_TRACE,
 };
 
+enum log_format {
+    LOG_FORMAT_AUTO,    /* JOURNAL when standard error is the journal, else TEXT */
+    LOG_FORMAT_TEXT,    /* "tcpcrypt-ns: message" */
+    LOG_FORMAT_FILE,    /* "2026-11-22T07:01:52.123Z warn message" */
+    LOG_FORMAT_JOURNAL, /* "<4>message": priorities of syslog(3), see sd-daemon(3) */
+    LOG_FORMAT_JSON,    /* {"time":1795330912.123,"level":"warn","message":"message"} */
+};
+
 /* Lines above this level are dropped. Default: LOG_LEVEL_WARN. */
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 
-/* Writes "<3>message" when standard error is the journal, else "tcpcrypt-ns: message". */
+/* To be called when standard error is what it will be. Default: LOG_FORMAT_AUTO. */
+void log_set_format(enum log_format format);
+
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* One fact about an event. */
+struct log_field {
+    const char *name; /* of an identifier's characters */
+    const char *text; /* NULL: the number counts */
+    double number;
+};
+
+/* An event with facts: "message: name=value ...", or members of the JSON object, in which
+ * texts are strings. */
+void log_event(enum log_level level, const char *message, const struct log_field *fields,
+               size_t cnt);
 
 #define log_at(level, ...)                                                                         \
     do {                                                                                           \
