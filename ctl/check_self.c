@@ -133,11 +133,12 @@ static bool connect_both(struct self *s, const char *name, enum self_host opener
 
     self_lab_look(&s->lab, &before);
     int err = self_lab_connect(&s->lab, opener, v6, ret);
-    if (err == -EINTR)
-        s->failed = true;
-    else if (err)
+    s->failed |= err == -EINTR || err == -ECHILD;
+    if (err && err != -EINTR)
         fail(s, name, "no connection",
-             err == -EPROTO ? "other bytes arrived than were sent" : strerror(-err));
+             err == -EPROTO   ? "other bytes arrived than were sent"
+             : err == -ECHILD ? "a daemon has died"
+                              : strerror(-err));
     return err == 0;
 }
 

@@ -157,15 +157,6 @@ void self_lab_done(struct self_lab *l)
 
 /* --- Daemons ---------------------------------------------------------------- */
 
-int self_lab_attach(struct self_lab *l, enum self_host h, struct daemon_options *opts,
-                    char err[DAEMON_ERROR_LEN])
-{
-    (void)self_lab_detach(l, h);
-    opts->netns_fd = l->netns_fd[h];
-    opts->end_with_caller = true;
-    return daemon_start(opts, &l->daemon[h], err);
-}
-
 /* A daemon that was killed: its worker follows, and the device with the last of them. Then its
  * ctl socket is nobody's. */
 static void remove_traces(struct self_lab *l, enum self_host h)
@@ -179,6 +170,18 @@ static void remove_traces(struct self_lab *l, enum self_host h)
     ctlsock_remove_dead(inode);
 }
 
+int self_lab_attach(struct self_lab *l, enum self_host h, struct daemon_options *opts,
+                    char err[DAEMON_ERROR_LEN])
+{
+    (void)self_lab_detach(l, h);
+    opts->netns_fd = l->netns_fd[h];
+    opts->end_with_caller = true;
+    int result = daemon_start(opts, &l->daemon[h], err);
+    if (result)
+        remove_traces(l, h);
+    return result;
+}
+
 int self_lab_detach(struct self_lab *l, enum self_host h)
 {
     int err = daemon_stop(&l->daemon[h], STOP_MS);
@@ -190,19 +193,25 @@ int self_lab_detach(struct self_lab *l, enum self_host h)
 
 /* --- Connections ------------------------------------------------------------ */
 
-/* Return: 0 when fd is ready; -EINTR when a signal came, which is noted; -ETIMEDOUT. */
+/* Return: 0 when fd is ready; -EINTR when a signal came, which is noted; -ECHILD when a daemon
+ * died; -ETIMEDOUT. */
 static int wait_for(struct self_lab *l, int fd, short events)
 {
-    struct pollfd p[] = {{.fd = fd, .events = events}, {.fd = l->signal_fd, .events = POLLIN}};
+    struct pollfd p[] = {{.fd = fd, .events = events},
+                         {.fd = l->signal_fd, .events = POLLIN},
+                         {.fd = l->daemon[SELF_A].pidfd, .events = POLLIN},
+                         {.fd = l->daemon[SELF_B].pidfd, .events = POLLIN}};
     struct signalfd_siginfo si;
 
-    int n = poll(p, 2, WAIT_MS);
+    int n = poll(p, sizeof(p) / sizeof(p[0]), WAIT_MS);
     if (n < 0 && errno != EINTR)
         return -errno;
     if (read(l->signal_fd, &si, sizeof(si)) == sizeof(si))
         l->signal_no = (int)si.ssi_signo;
     if (l->signal_no)
         return -EINTR;
+    if (p[2].revents || p[3].revents)
+        return -ECHILD;
     return n == 0 ? -ETIMEDOUT : 0;
 }
 

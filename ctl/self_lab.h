@@ -62,8 +62,8 @@ struct self_pair {
     }
 
 /* A connection that opener opens to the other one, and the mark, many times, both ways.
- * Return: 0 and *ret for self_pair_done(); -EINTR: a signal came; -ETIMEDOUT; -EPROTO: other bytes
- * arrived; -errno. */
+ * Return: 0 and *ret for self_pair_done(); -EINTR: a signal came; -ECHILD: a daemon died;
+ * -ETIMEDOUT; -EPROTO: other bytes arrived; -errno. */
 int self_lab_connect(struct self_lab *l, enum self_host opener, bool v6, struct self_pair *ret);
 void self_pair_done(struct self_pair *p);
 
