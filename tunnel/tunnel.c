@@ -22,6 +22,7 @@
 #include "tunnel/icmp.h"
 #include "tunnel/older.h"
 #include "tunnel/relay.h"
+#include "tunnel/share.h"
 #include "tunnel/uplinks.h"
 
 /* Input before flows are run: measured, see docs/PERFORMANCE.md. */
@@ -282,6 +283,14 @@ static void no_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
     stack_reset(side, packet);
 }
 
+static bool has_its_share(const struct tunnel *t, const struct flow *f)
+{
+    size_t limit = share_limit(buf_total(), t->cfg.memory_max_len, t->relay.flows.cnt);
+
+    return limit < SIZE_MAX &&
+           leg_held(&f->legs[SIDE_INNER]) + leg_held(&f->legs[SIDE_OUTER]) >= limit;
+}
+
 static void flow_input(struct tunnel *t, struct flow *f, enum side side,
                        const struct vnet_packet *vp, struct packet *packet)
 {
@@ -296,7 +305,7 @@ static void flow_input(struct tunnel *t, struct flow *f, enum side side,
             stack_reset(side, packet);
         return;
     }
-    if (packet->data_len > 0 && buf_total() > t->cfg.memory_max_len) {
+    if (packet->data_len > 0 && has_its_share(t, f)) {
         counters(t)->drop_memory++; /* it comes again when there is room */
         return;
     }
@@ -491,6 +500,8 @@ static void on_sweep(struct ev_loop *loop, ev_timer *w, int revents)
     start_turn(t);
     relay_tick(&t->relay, clock_coarse_ms());
     older_tick(&t->older, clock_coarse_ms());
+    stack_set_window_cap(
+        share_window(buf_total(), t->cfg.memory_max_len, t->relay.flows.cnt));
     if (++t->sweeps % NEXTHOP_TICK_SWEEPS == 0)
         nexthop_tick(uplinks_nexthop(t->uplinks));
     end_turn(t);

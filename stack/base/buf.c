@@ -35,7 +35,7 @@ struct buf *buf_new(size_t cap)
     b->cap = (uint32_t)cap;
     b->off = 0;
     b->len = 0;
-    total += cap;
+    total += cap + BUF_COST;
     return b;
 }
 
@@ -53,7 +53,7 @@ void buf_unref(struct buf *b)
     assert(b->refs > 0);
     if (--b->refs > 0)
         return;
-    total -= b->cap;
+    total -= b->cap + BUF_COST;
     if (b->cap == LARGE_CAP && large_kept_cnt < LARGE_KEPT_MAX)
         large_kept[large_kept_cnt++] = b;
     else

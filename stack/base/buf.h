@@ -14,6 +14,10 @@
 /* A received packet starts here in its buffer; the stack keeps its bookkeeping before it. */
 #define BUF_PACKET_HEADROOM_LEN 64
 
+/* What a buffer costs beside its bytes: this header, malloc's, a reference in a queue and
+ * the segment it belongs to. A stream of single bytes is mostly this. */
+#define BUF_COST 128
+
 struct buf {
     uint32_t refs;
     uint32_t cap;    /* bytes allocated in bytes[] */
@@ -36,7 +40,7 @@ static inline uint8_t *buf_data(struct buf *b)
     return b->bytes + b->off;
 }
 
-/* Return: bytes of capacity held by all live buffers of this process. */
+/* Return: bytes of capacity held by all live buffers of this process, and BUF_COST for each. */
 size_t buf_total(void);
 
 #endif

@@ -130,6 +130,7 @@ static void rx_clear(struct leg *leg)
     }
     leg->rx_tail = NULL;
     leg->rx_len = 0;
+    leg->rx_cnt = 0;
 }
 
 /* --- Timers ------------------------------------------------------------------ */
@@ -244,6 +245,7 @@ static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
         leg->rx_head = p;
     for (; p; p = p->next) {
         leg->rx_len += p->len;
+        leg->rx_cnt++;
         leg->rx_tail = p;
     }
     note(leg, LEG_EV_DATA);
@@ -544,7 +546,11 @@ static void open_window(struct leg *leg, size_t len)
         buf_total() < RX_GROW_TOTAL_MAX_LEN)
         grow = (uint32_t)LWIP_MIN(len, max - leg->rx_window_len);
     leg->rx_window_len += grow;
-    pcb->rcv_wnd = (tcpwnd_size_t)LWIP_MIN(pcb->rcv_wnd + len + grow, leg->rx_window_len);
+    if (stack.window_cap && leg->rx_window_len > stack.window_cap)
+        leg->rx_window_len = (uint32_t)stack.window_cap;
+    /* What is announced is not taken back (RFC 9293 3.8.6). */
+    pcb->rcv_wnd = (tcpwnd_size_t)LWIP_MAX(
+        pcb->rcv_wnd, LWIP_MIN(pcb->rcv_wnd + len + grow, leg->rx_window_len));
     tcp_recved(pcb, 0); /* works out what to announce */
 }
 
@@ -568,9 +574,15 @@ void leg_consume(struct leg *leg, size_t len)
             leg->rx_tail = NULL;
         p->next = NULL;
         pbuf_free(p);
+        leg->rx_cnt--;
     }
     if (leg->pcb && leg->established)
         open_window(leg, len);
+}
+
+size_t leg_held(const struct leg *leg)
+{
+    return leg->rx_len + leg->tx_len + (leg->rx_cnt + leg->tx_cnt) * BUF_COST;
 }
 
 /* --- Writing --------------------------------------------------------------------- */

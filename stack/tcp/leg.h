@@ -79,6 +79,7 @@ struct leg {
 
     struct pbuf *rx_head, *rx_tail; /* received, not yet consumed */
     size_t rx_len;
+    size_t rx_cnt;            /* packets that they came in */
     uint64_t rx_consumed_len; /* position in the stream of the first byte not consumed */
     uint32_t rx_window_len;   /* what the other end may have in flight to us, grows with use */
 
@@ -202,6 +203,13 @@ size_t leg_peek(const struct leg *leg, struct leg_chunk *ret_chunks, size_t max_
                 size_t max_len);
 /* The first len bytes were taken by the other leg: frees them and opens the window. */
 void leg_consume(struct leg *leg, size_t len);
+
+/* Return: bytes that wait in it, in either direction, and what they cost beside. */
+size_t leg_held(const struct leg *leg);
+
+/* Receive windows of legs that have a larger one shrink to this as their bytes are taken,
+ * because memory is short; 0: they need not. */
+void stack_set_window_cap(size_t len);
 
 /* Return: bytes that leg_write() takes now. */
 size_t leg_room(const struct leg *leg);

@@ -77,6 +77,11 @@ void stack_set_mtu(enum side side, uint16_t mtu)
     stack.netif[side].mtu6 = mtu;
 }
 
+void stack_set_window_cap(size_t len)
+{
+    stack.window_cap = len;
+}
+
 void stack_set_busy(enum side side, bool busy)
 {
     stack.busy[side] = busy;

@@ -6,7 +6,7 @@ import time
 
 import tap
 from lab import expect, expect_eq
-from rfc import end_of, wait_ended
+from rfc import both_ways, connected, end_of, wait_ended
 
 
 def test_key_exchange_without_end(lab):
@@ -24,6 +24,46 @@ def test_key_exchange_without_end(lab):
         expect_eq((last["end"], last["error"]), ("error", "key-timeout"))
     st = json.loads(a.tcns("status", "--json").stdout)
     expect_eq((st["key_timeout"], st["errors"]), (2, {"key-timeout": 1}))
+
+
+def fill(sock):
+    """As much as everybody on the way takes. Return: whether there was room for some."""
+    sent = 0
+    try:
+        while True:
+            sent += sock.send(CHUNK)
+    except BlockingIOError:
+        return sent > 0
+
+
+CHUNK = bytes(256 * 1024)
+
+
+@tap.timeout(120)
+def test_stalled_connections_leave_room_for_others(lab):
+    """Programs that do not read fill our buffers up to the cap; who reads is served all the same."""
+    r, a, b = lab.star("a", "b")
+    b.up("--policy", "off")
+    stalled = []
+    with b.listen(7000, backlog=500) as listener:
+        for _ in range(450):
+            stalled.append(a.connect(b.ip4, 7000))
+            stalled.append(listener.accept()[0])
+    outs = stalled[::2]
+    for s in outs:
+        s.setblocking(False)
+    deadline = time.monotonic() + 30
+    while any([fill(s) for s in outs]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    before = b.counters()["drop_memory"]
+    began = time.monotonic()
+    with connected(a, b, 7001) as (c, s):
+        both_ways(c, s, 3_000_000)
+    took = time.monotonic() - began
+    print(f"# {took:.1f} s for 3 MB each way; {before} segments dropped before")
+    expect(took < 5, "nobody starves", took)
+    for s in stalled:
+        s.close()
 
 
 if __name__ == "__main__":
