@@ -63,6 +63,17 @@
          "ciphers for those that the peer opens only",                                             \
          NULL,                                                                                     \
          SUITES_AEAD_NAMES},                                                                       \
+        {OPT_REQUIRE_UDP, "require-udp", "allow|drop|reject",                                      \
+         "what becomes of UDP by the uplinks while the policy is require\n"                        \
+         "(default: allow); it is never encrypted",                                                \
+         "DHCP passes in any case. Rules do not matter: it is the policy that counts"},            \
+        {OPT_REQUIRE_UDP_DNS,                                                                      \
+         "require-udp-dns",                                                                        \
+         "ADDRESS[,ADDRESS...]|resolv.conf|none",                                                  \
+         "resolvers that may be asked all the same (default: none)",                               \
+         "By UDP, at port 53; resolv.conf: those that /etc/resolv.conf names, as the daemon sees " \
+         "it at its start, or at a reload",                                                        \
+         "resolv.conf, none"},                                                                     \
         {OPT_CONFIG, "config", "FILE",                                                             \
          "read options from FILE first (default: " CONFIG_DEFAULT ",\n"                            \
          "if there is one)",                                                                       \

@@ -77,6 +77,8 @@ enum cli_option_id {
     OPT_PROCESS,
     OPT_PUBLISH,
     OPT_REASON,
+    OPT_REQUIRE_UDP,
+    OPT_REQUIRE_UDP_DNS,
     OPT_STATE,
     OPT_READY_FD,
     OPT_REKEY_BYTES,

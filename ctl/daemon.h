@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "ctl/bypass.h"
+#include "ctl/udp.h"
 #include "ctl/links.h"
 #include "ctl/sdnotify.h"
 #include "tunnel/tunnel.h"
@@ -27,6 +28,7 @@ struct daemon_options {
                              closed, when that is no longer the namespace; NULL: not */
     enum tunnel_policy policy;
     struct bypass bypass;            /* see bypass_default() */
+    struct udp udp;                  /* while the policy is require */
     struct session_config session;   /* the cache is the tunnel's */
     unsigned keepalive_s;            /* see struct tunnel_config; 0: none */
     unsigned fallback_s;             /* likewise */

@@ -102,7 +102,9 @@ static bool is_loopback(const union dns_addr *a)
     return IN6_IS_ADDR_LOOPBACK(&a->in6.sin6_addr);
 }
 
-size_t dns_loopback_servers(const char *text, union dns_addr *ret, size_t max)
+/* Return: how many of ret are filled; *ret_named_cnt: how many servers are named. */
+static size_t read_servers(const char *text, bool only_loopback, union dns_addr *ret, size_t max,
+                           size_t *ret_named_cnt)
 {
     size_t cnt = 0, named_cnt = 0;
 
@@ -120,24 +122,32 @@ size_t dns_loopback_servers(const char *text, union dns_addr *ret, size_t max)
         addr[len] = '\0';
         if (++named_cnt > DNS_SERVER_MAX_CNT) /* the resolver reads no further either */
             break;
-        if (cnt < max && parse_addr(addr, &a) && is_loopback(&a))
+        if (cnt < max && parse_addr(addr, &a) && (!only_loopback || is_loopback(&a)))
             ret[cnt++] = a;
     }
+    *ret_named_cnt = named_cnt;
+    return cnt;
+}
+
+size_t dns_loopback_servers(const char *text, union dns_addr *ret, size_t max)
+{
+    size_t named_cnt, cnt = read_servers(text, true, ret, max, &named_cnt);
+
     if (named_cnt == 0 && max > 0 && parse_addr("127.0.0.1", &ret[0]))
         cnt = 1;
     return cnt;
 }
 
-int dns_loopback_servers_of(const char *path, union dns_addr *ret, size_t max)
+/* Return: 0; -errno. A file that is not there is empty. */
+static int read_file(const char *path, char *text, size_t size)
 {
-    char text[16384];
     size_t len = 0;
 
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno != ENOENT)
         return -errno;
-    while (fd >= 0 && len < sizeof(text) - 1) {
-        ssize_t n = read(fd, text + len, sizeof(text) - 1 - len);
+    while (fd >= 0 && len < size - 1) {
+        ssize_t n = read(fd, text + len, size - 1 - len);
         if (n <= 0)
             break;
         len += (size_t)n;
@@ -145,7 +155,24 @@ int dns_loopback_servers_of(const char *path, union dns_addr *ret, size_t max)
     if (fd >= 0)
         close(fd);
     text[len] = '\0';
-    return (int)dns_loopback_servers(text, ret, max);
+    return 0;
+}
+
+int dns_loopback_servers_of(const char *path, union dns_addr *ret, size_t max)
+{
+    char text[16384];
+    int err = read_file(path, text, sizeof(text));
+
+    return err ? err : (int)dns_loopback_servers(text, ret, max);
+}
+
+int dns_servers_of(const char *path, union dns_addr *ret, size_t max)
+{
+    char text[16384];
+    size_t named_cnt;
+    int err = read_file(path, text, sizeof(text));
+
+    return err ? err : (int)read_servers(text, false, ret, max, &named_cnt);
 }
 
 /* --- descriptors and time ----------------------------------------------------------- */

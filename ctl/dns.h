@@ -32,7 +32,10 @@ union dns_addr {
  * when it names no resolver at all. Return: how many, at most max. */
 size_t dns_loopback_servers(const char *text, union dns_addr *ret, size_t max);
 
-/* As above, of a file. One that is not there names none. Return: how many; -errno. */
+/* All that a file names. One that is not there names none. Return: how many; -errno. */
+int dns_servers_of(const char *path, union dns_addr *ret, size_t max);
+
+/* dns_loopback_servers() of a file. One that is not there names none. Return: how many; -errno. */
 int dns_loopback_servers_of(const char *path, union dns_addr *ret, size_t max);
 
 /* Listens at the servers' addresses in the namespace netns_fd; asks the servers

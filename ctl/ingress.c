@@ -181,8 +181,10 @@ static void print_ingress(FILE *out, const char *names, const struct bypass *byp
 
 /* A reset, because an ICMP error does not reach an IPv6 socket that is bound to a
  * device: tried. */
-static void print_guard(FILE *out, const char *names, const struct bypass *bypass)
+static void print_guard(FILE *out, const char *names, const struct ingress_policy *policy)
 {
+    const struct bypass *bypass = &policy->bypass;
+
     fprintf(out, "table inet " INGRESS_TABLE " {\n");
     print_bypass(out, bypass);
     fprintf(out,
@@ -199,8 +201,9 @@ static void print_guard(FILE *out, const char *names, const struct bypass *bypas
                  "chain forward {\n"
                  "type filter hook forward priority 0; policy accept;\n"
                  "iifname \"" TUNDEV_NAME "\" drop\n"
-                 "}\n"
                  "}\n");
+    udp_print(out, names, &policy->udp);
+    fprintf(out, "}\n");
 }
 
 /* Those that are there: a chain of one that is not cannot be made. Return: how many. */
@@ -216,8 +219,8 @@ static size_t list_names(const struct links *uplinks, char out[NAMES_LEN])
     return cnt;
 }
 
-static int apply(const struct links *uplinks, const struct bypass *bypass, bool strict,
-                 bool forwards, enum how how, char words[INGRESS_WORDS_LEN])
+static int apply(const struct links *uplinks, const struct ingress_policy *policy, bool forwards,
+                 enum how how, char words[INGRESS_WORDS_LEN])
 {
     char names[NAMES_LEN];
     char *text = NULL;
@@ -229,8 +232,8 @@ static int apply(const struct links *uplinks, const struct bypass *bypass, bool 
     print_removal(out, "netdev");
     print_removal(out, "inet");
     if (list_names(uplinks, names) > 0) {
-        print_ingress(out, names, bypass, strict, forwards);
-        print_guard(out, names, bypass);
+        print_ingress(out, names, &policy->bypass, policy->strict, forwards);
+        print_guard(out, names, policy);
     }
     if (fclose(out) != 0) {
         free(text);
@@ -242,15 +245,14 @@ static int apply(const struct links *uplinks, const struct bypass *bypass, bool 
 }
 
 /* The hook on egress is there since Linux 5.16. */
-int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool strict,
-                bool forwards)
+int ingress_set(const struct links *uplinks, const struct ingress_policy *policy, bool forwards)
 {
     if (forwards) {
-        int err = apply(uplinks, bypass, strict, true, RUN_QUIET, NULL);
+        int err = apply(uplinks, policy, true, RUN_QUIET, NULL);
         if (err == 0 || err == -EPERM)
             return err;
     }
-    int err = apply(uplinks, bypass, strict, false, RUN_LOUD, NULL);
+    int err = apply(uplinks, policy, false, RUN_LOUD, NULL);
     if (!err && forwards)
         log_warn("this kernel cannot tell what is forwarded for others under own addresses: "
                  "TCP of containers behind this host does not work");
@@ -259,11 +261,11 @@ int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool s
 
 int ingress_try(const struct links *uplinks, char words[INGRESS_WORDS_LEN])
 {
-    struct bypass some;
+    struct ingress_policy some = {.strict = true, .udp = {.action = UDP_REJECT}};
 
     words[0] = '\0';
-    bypass_default(&some);
-    return apply(uplinks, &some, true, false, RUN_DRY, words);
+    bypass_default(&some.bypass);
+    return apply(uplinks, &some, false, RUN_DRY, words);
 }
 
 static bool has_table(const char *family, int *ret_err)

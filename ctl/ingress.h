@@ -12,7 +12,9 @@
  * minutes; and after somebody flushed our rules it could be what follows on an
  * encrypted connection, in clear.
  *
- * Both have no owner: when the daemon dies, TCP stays closed.
+ * Beside the guard are the chains of udp.h.
+ *
+ * They have no owner: when the daemon dies, TCP stays closed.
  *
  * A host that forwards for others under its own address (masquerade) gets their answers to that
  * address. So what it forwards is noted on its way out (by what has no socket: ours and the
@@ -26,15 +28,20 @@
 
 #include "ctl/bypass.h"
 #include "ctl/links.h"
+#include "ctl/udp.h"
 
 #define INGRESS_TABLE "tcpcrypt-ns"
 
-/* Puts both in place, or replaces them, in one transaction. strict: who connects to us
- * can't bypass us by the port it comes from. forwards: see above; a kernel that can't is
- * taken for one that does not.
+struct ingress_policy {
+    struct bypass bypass;
+    bool strict; /* who connects to us can't bypass us by the port it comes from */
+    struct udp udp;
+};
+
+/* Puts both in place, or replaces them, in one transaction. forwards: see above; a
+ * kernel that can't is taken for one that does not.
  * Return: 0; -errno, with nft's own words logged. */
-int ingress_set(const struct links *uplinks, const struct bypass *bypass, bool strict,
-                bool forwards);
+int ingress_set(const struct links *uplinks, const struct ingress_policy *policy, bool forwards);
 
 /* Has the kernel look at what ingress_set() makes and throw it away: nothing is changed,
  * whether or not a daemon is attached. words: what nft says, one line; "" when nothing.

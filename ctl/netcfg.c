@@ -29,8 +29,7 @@ struct netcfg {
     struct nl_sock *diag;
     struct netwatch watch;
     struct mirror mirror;
-    struct bypass bypass;
-    bool strict;                  /* see ingress_set() */
+    struct ingress_policy policy;
     bool forwards;                /* packets of others, possibly under own addresses */
     struct sockdiag_list opening; /* SYN sent before we came; until netcfg_list_older() */
     int tun_fd;
@@ -72,7 +71,7 @@ static bool is_chosen(const struct tuple *t, const void *arg)
 {
     const struct choice *c = arg;
 
-    if (bypass_takes(&c->n->bypass, t))
+    if (bypass_takes(&c->n->policy.bypass, t))
         return false;
     if (IN6_IS_ADDR_LINKLOCAL(&t->local.in6) || IN6_IS_ADDR_LINKLOCAL(&t->peer.in6))
         return false; /* see rules.h */
@@ -238,16 +237,16 @@ static int find_uplinks(struct netcfg *n, char err[NETCFG_ERROR_LEN])
 static int destroy_leftover_sockets(struct netcfg *n)
 {
     struct choice c = {.only_tun = false};
-    struct bypass current = n->bypass;
+    struct bypass current = n->policy.bypass;
     bool found;
 
-    int err = rules_read(n->rtnl, &n->bypass, &found);
+    int err = rules_read(n->rtnl, &n->policy.bypass, &found);
     if (!err && found) {
         err = mirror_load(&n->mirror);
         if (!err)
             err = destroy(n, &c);
     }
-    n->bypass = current;
+    n->policy.bypass = current;
     return err;
 }
 
@@ -265,7 +264,7 @@ static int remove_all(struct nl_sock *rtnl, bool *found)
 
 /* --- Coming and going ------------------------------------------------------- */
 
-static struct netcfg *alloc(const struct bypass *bypass)
+static struct netcfg *alloc(const struct ingress_policy *policy)
 {
     struct netcfg *n = calloc(1, sizeof(*n));
 
@@ -273,7 +272,7 @@ static struct netcfg *alloc(const struct bypass *bypass)
         return NULL;
     n->tun_fd = -1;
     n->watch = (struct netwatch)NETWATCH_NONE;
-    n->bypass = *bypass;
+    n->policy = *policy;
     return n;
 }
 
@@ -372,24 +371,23 @@ static int configure(struct netcfg *n, char err[NETCFG_ERROR_LEN])
     e = note_opening(n);
     if (e)
         return fail(err, e, "cannot list sockets: %s", strerror(-e));
-    e = rules_sync(n->rtnl, &n->bypass);
+    e = rules_sync(n->rtnl, &n->policy.bypass);
     if (e)
         return fail(err, e, "cannot set policy rules: %s", strerror(-e));
-    e = ingress_set(&n->uplinks, &n->bypass, n->strict, n->forwards);
+    e = ingress_set(&n->uplinks, &n->policy, n->forwards);
     if (e)
         return fail(err, e, "cannot set the nftables table: %s%s", strerror(-e),
                     permission_hint(e));
     return 0;
 }
 
-int netcfg_new(const struct links *uplinks, const struct bypass *bypass, bool strict,
+int netcfg_new(const struct links *uplinks, const struct ingress_policy *policy,
                struct netcfg **ret, char err[NETCFG_ERROR_LEN])
 {
-    struct netcfg *n = alloc(bypass);
+    struct netcfg *n = alloc(policy);
 
     if (!n)
         return fail(err, -ENOMEM, "out of memory");
-    n->strict = strict;
     n->named = *uplinks;
     int e = open_netlink(n, err);
     if (!e)
@@ -410,17 +408,14 @@ int netcfg_new(const struct links *uplinks, const struct bypass *bypass, bool st
     return 0;
 }
 
-int netcfg_change(struct netcfg *n, const struct bypass *bypass, bool strict,
-                  char err[NETCFG_ERROR_LEN])
+int netcfg_change(struct netcfg *n, const struct ingress_policy *policy, char err[NETCFG_ERROR_LEN])
 {
-    if (!bypass_eq(bypass, &n->bypass))
+    if (!bypass_eq(&policy->bypass, &n->policy.bypass))
         return fail(err, -EOPNOTSUPP, "what is bypassed changes only with a new start");
-    if (strict == n->strict)
-        return 0;
-    int e = ingress_set(&n->uplinks, bypass, strict, n->forwards);
+    int e = ingress_set(&n->uplinks, policy, n->forwards);
     if (e)
         return fail(err, e, "cannot set the nftables table: %s", strerror(-e));
-    n->strict = strict;
+    n->policy = *policy;
     return 0;
 }
 
@@ -451,7 +446,7 @@ static int lock(struct netcfg *n, char err[NETCFG_ERROR_LEN])
 
 int netcfg_remove_leftovers(bool *ret_found, char err[NETCFG_ERROR_LEN])
 {
-    struct bypass none = {.cnt = 0};
+    struct ingress_policy none = {.strict = false};
     struct netcfg *n = alloc(&none);
 
     if (!n)
@@ -534,9 +529,9 @@ void netcfg_on_event(struct netcfg *n, void (*on_links)(void *arg), void *arg)
         follow_tun(n);
     bool forwarding = news & NETWATCH_FORWARD && find_forwarding(n);
     if (changed || forwarding || (news & NETWATCH_INGRESS))
-        report("nftables", ingress_set(&n->uplinks, &n->bypass, n->strict, n->forwards));
+        report("nftables", ingress_set(&n->uplinks, &n->policy, n->forwards));
     if (news & NETWATCH_RULES)
-        report("policy rules", rules_sync(n->rtnl, &n->bypass));
+        report("policy rules", rules_sync(n->rtnl, &n->policy.bypass));
     if (changed || (news & NETWATCH_ROUTES))
         report("routes", mirror_sync(&n->mirror, on_moving, n));
     /* Last: with a way out but without its route a connection would get a source address of

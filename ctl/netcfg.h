@@ -20,7 +20,7 @@
 #include <net/if.h>
 #include <stdbool.h>
 
-#include "ctl/bypass.h"
+#include "ctl/ingress.h"
 #include "ctl/links.h"
 #include "ctl/sockdiag.h"
 
@@ -33,12 +33,12 @@ struct netcfg;
  * Replaces what a dead daemon has left. All is copied. strict: see ingress_set().
  * Return: 0, and *ret for netcfg_free(); -errno and a sentence in err, with
  * everything undone: -EALREADY when a daemon is attached. */
-int netcfg_new(const struct links *uplinks, const struct bypass *bypass, bool strict,
+int netcfg_new(const struct links *uplinks, const struct ingress_policy *policy,
                struct netcfg **ret, char err[NETCFG_ERROR_LEN]);
 
-/* What is bypassed from now on, see netcfg_new(). Return: 0; -errno and a sentence: all is as
+/* What holds from now on, see netcfg_new(). Return: 0; -errno and a sentence: all is as
  * it was. */
-int netcfg_change(struct netcfg *n, const struct bypass *bypass, bool strict,
+int netcfg_change(struct netcfg *n, const struct ingress_policy *policy,
                   char err[NETCFG_ERROR_LEN]);
 
 /* Takes everything away and frees n; NULL is a no-op. Connections must have

@@ -299,6 +299,7 @@ static void add_options(json_t *o, const struct daemon_options *opts)
 
     set_text(o, "policy", policy_name(opts->policy));
     set_text(o, "bypass", bypass_str(&opts->bypass, bypass));
+    set_text(o, "require_udp", udp_action_name(opts->udp.action));
     json_object_set_new(o, "teps", teps_json(cfg));
     json_object_set_new(o, "aeads", aeads_json(cfg));
     json_object_set_new(o, "resume", json_boolean(!cfg->no_resume));

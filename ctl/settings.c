@@ -54,7 +54,8 @@ static int set_seconds(const char *key, const char *value, unsigned *ret,
     unsigned long n = strtoul(value, &end, 10);
 
     if (*value < '0' || *value > '9' || *end || n < 1 || n > SECONDS_MAX)
-        return fail(err, -EINVAL, "%s: \"%.60s\" is no number from 1 to %d", key, value, SECONDS_MAX);
+        return fail(err, -EINVAL, "%s: \"%.60s\" is no number from 1 to %d", key, value,
+                    SECONDS_MAX);
     *ret = (unsigned)n;
     return 0;
 }
@@ -82,6 +83,26 @@ int settings_add_rule(struct daemon_options *o, const struct policy_rule *rule,
     o->rules = rules;
     rules[o->rule_cnt++] = *rule;
     return 0;
+}
+
+static int set_udp(struct daemon_options *o, const char *value, char err[SETTINGS_ERROR_LEN])
+{
+    if (udp_parse_action(value, &o->udp.action) == 0)
+        return 0;
+    return fail(err, -EINVAL, "require-udp: \"%.60s\" is none of allow, drop, reject", value);
+}
+
+static int set_udp_dns(struct daemon_options *o, const char *value, char err[SETTINGS_ERROR_LEN])
+{
+    int e = udp_parse_dns(value, &o->udp);
+
+    if (e == -EINVAL)
+        return fail(err, e,
+                    "require-udp-dns: \"%.60s\" is neither addresses, nor resolv.conf, nor none",
+                    value);
+    if (e == -E2BIG)
+        return fail(err, -EINVAL, "require-udp-dns: more than %d addresses", UDP_DNS_MAX_CNT);
+    return e ? fail(err, e, "require-udp-dns: cannot read /etc/resolv.conf: %s", strerror(-e)) : 0;
 }
 
 static int set_rule(struct daemon_options *o, const char *value, char err[SETTINGS_ERROR_LEN])
@@ -123,11 +144,9 @@ static const struct {
     const char *key;
     int (*set)(struct daemon_options *o, const char *value, char err[SETTINGS_ERROR_LEN]);
 } own[] = {
-    {"policy", set_policy},
-    {"bypass", set_bypass},
-    {"fallback-time", set_fallback_time},
-    {"key-timeout", set_key_timeout},
-    {"rule", set_rule},
+    {"policy", set_policy},           {"bypass", set_bypass}, {"fallback-time", set_fallback_time},
+    {"key-timeout", set_key_timeout}, {"rule", set_rule},     {"require-udp", set_udp},
+    {"require-udp-dns", set_udp_dns},
 };
 
 int settings_set(struct daemon_options *o, const char *key, const char *value,
@@ -164,6 +183,14 @@ void settings_bypass(const struct daemon_options *opts, struct bypass *ret)
     *ret = opts->bypass;
     for (size_t i = 0; i < opts->rule_cnt; i++)
         (void)bypass_add_rule(ret, &opts->rules[i]); /* they fit: ruletext_check() */
+}
+
+void settings_ingress(const struct daemon_options *opts, struct ingress_policy *ret)
+{
+    *ret = (struct ingress_policy){.strict = settings_require(opts)};
+    settings_bypass(opts, &ret->bypass);
+    if (opts->policy == TUNNEL_POLICY_REQUIRE)
+        ret->udp = opts->udp;
 }
 
 static int test_one(const struct session_config *one, const char *name, const char *key,
@@ -215,6 +242,7 @@ void settings_move(struct daemon_options *to, struct daemon_options *from)
 {
     to->policy = from->policy;
     to->bypass = from->bypass;
+    to->udp = from->udp;
     to->session = from->session;
     to->keepalive_s = from->keepalive_s;
     to->fallback_s = from->fallback_s;

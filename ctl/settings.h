@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "ctl/daemon.h"
+#include "ctl/ingress.h"
 #include "ctl/ruletext.h"
 
 #define SETTINGS_ERROR_LEN RULETEXT_ERROR_LEN
@@ -30,6 +31,9 @@ bool settings_require(const struct daemon_options *opts);
 
 /* All that the kernel keeps: the option bypass, and rules that say so. */
 void settings_bypass(const struct daemon_options *opts, struct bypass *ret);
+
+/* What that is for the kernel: bypassed TCP, and UDP while the policy is require. */
+void settings_ingress(const struct daemon_options *opts, struct ingress_policy *ret);
 
 /* Can the crypto libraries do what connections may negotiate? It takes a few ms. Return: 0;
  * -ENOTSUP and a sentence. */

@@ -428,13 +428,13 @@ static void on_failed(struct supervisor *s, const struct worker_message *m)
 
 static int use(struct supervisor *s, struct daemon_options *next, char text[CHANGE_TEXT_LEN])
 {
-    struct bypass bypass;
+    struct ingress_policy ingress;
     int err = settings_test(next, text);
 
-    settings_bypass(next, &bypass);
+    settings_ingress(next, &ingress);
 
     if (!err)
-        err = netcfg_change(s->cfg, &bypass, settings_require(next), text);
+        err = netcfg_change(s->cfg, &ingress, text);
     if (err) {
         settings_done(next);
         return err;
@@ -812,16 +812,15 @@ static int enter(struct supervisor *s)
 static int start(struct supervisor *s)
 {
     char text[NETCFG_ERROR_LEN];
-    struct bypass bypass;
+    struct ingress_policy ingress;
 
     int err = take_signals(s);
     if (!err)
         err = enter(s);
     if (err)
         return err;
-    bool strict = settings_require(s->opts);
-    settings_bypass(s->opts, &bypass);
-    err = netcfg_new(&s->opts->uplinks, &bypass, strict, &s->cfg, text);
+    settings_ingress(s->opts, &ingress);
+    err = netcfg_new(&s->opts->uplinks, &ingress, &s->cfg, text);
     if (err)
         return fail(s, err, "%s", text);
     err = netcfg_list_older(s->cfg, &s->older);

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import select
 import signal
 import socket
 import threading
@@ -495,6 +496,69 @@ def test_reload_under_load(lab):
         listener.close()
     expect_eq(failed, [])
     expect_eq(policy_of(a)["rules"][0]["name"], "r29")
+
+
+def asks(client, server, port, addr=None, wait=5):
+    """A datagram and its answer. Return: "answered", "refused", or "silent"."""
+    addr = addr or server.ip4
+    family = socket.AF_INET6 if ":" in addr else socket.AF_INET
+    with server.socket(family, socket.SOCK_DGRAM) as s, \
+            client.socket(family, socket.SOCK_DGRAM) as c:
+        s.bind((addr, port))
+        c.settimeout(min(wait, 1))
+        try:
+            c.connect((addr, port))
+            c.send(b"question")
+            if s in select.select([s, c], [], [], wait)[0]:
+                s.sendto(*s.recvfrom(100))
+            return "answered" if c.recv(100) == b"question" else "garbled"
+        except TimeoutError:
+            return "silent"
+        except OSError as e:
+            expect(e.errno in (errno.EPERM, errno.ECONNREFUSED, errno.EHOSTUNREACH), "refused", e)
+            return "refused"
+
+
+def test_require_and_udp(lab):
+    _, a, b = lab.star("a", "b")
+    clean = a.snapshot()
+    b.up()
+    conf = lab.file("a.conf")
+    head = "[daemon]\nbypass = none\nlog = /dev/null\n"
+    write(conf, head + "policy = require\n")
+    a.tcns("up", "--config", conf, "--log", a.log_path())
+    for addr in (b.ip4, b.ip6):
+        expect_eq(asks(a, b, 7000, addr), "answered", "allowed by default")
+    write(conf, head + f"policy = require\nrequire-udp = reject\nrequire-udp-dns = {b.ip4}, {b.ip6}\n")
+    a.tcns("reload")
+    for addr in (b.ip4, b.ip6):
+        expect_eq(asks(a, b, 7000, addr), "refused")
+        expect_eq(asks(a, b, 53, addr), "answered", "the resolver")
+        own = a.ip6 if ":" in addr else a.ip4
+        expect_eq(asks(b, a, 7001, own), "refused", "in")
+        expect_eq(asks(a, a, 7002, own), "answered", "its own")
+    expect_eq(seen(a, b, 7003)[0], "full", "TCP as ever")
+    expect_eq(json.loads(a.tcns("status", "--json").stdout)["require_udp"], "reject")
+    # what somebody flushes comes back; a new worker changes nothing
+    a.nft("delete table inet tcpcrypt-ns")
+    wait_for(lambda: asks(a, b, 7000, wait=0.2) == "refused")
+    os.kill(json.loads(a.tcns("status", "--json").stdout)["worker_pid"], signal.SIGKILL)
+    expect_eq(asks(a, b, 7000), "refused")
+    a.tcns("status", "--wait", "10")
+    write(conf, head + "policy = require\nrequire-udp = drop\n")
+    a.tcns("reload")
+    expect_eq(asks(a, b, 53, wait=0.3) in ("silent", "refused"), True, "no exception")
+    expect_eq(asks(b, a, 7001, wait=0.3), "silent")
+    # only require has that effect
+    a.tcns("policy", "--policy", "prefer")
+    expect_eq(asks(a, b, 7000), "answered")
+    a.tcns("policy", "--policy", "require")
+    expect_eq(asks(b, a, 7001, wait=0.3), "silent")
+    a.down()
+    expect_eq(a.snapshot(), clean)
+    expect_eq(asks(a, b, 7000), "answered")
+    for args in (("--require-udp", "maybe"), ("--require-udp-dns", "example.org")):
+        expect_eq(a.up(*args, check=False).returncode, 2)
 
 
 if __name__ == "__main__":
