@@ -70,6 +70,7 @@ struct supervisor {
     int backoff_ms;
     int64_t start_at_ms; /* of the next worker; 0: there is one */
     int beat_fd;         /* eventfd, the worker writes */
+    struct wishes_store wishes;
     int64_t watch_at_ms; /* next look at it; 0: there is no worker */
     unsigned misses;
     int64_t news_at_ms; /* not before then, see on_news(); 0: at once */
@@ -120,6 +121,7 @@ static void become_worker(struct supervisor *s, int channel, int ask_channel)
         .channel = channel,
         .ask_channel = ask_channel,
         .beat_fd = s->beat_fd,
+        .wishes = &s->wishes,
         .tun_ifindex = netcfg_tun_ifindex(s->cfg),
         .links = s->told,
         .doors = &s->doors,
@@ -130,8 +132,9 @@ static void become_worker(struct supervisor *s, int channel, int ask_channel)
     };
 
     args.tun_fd = netcfg_forget(s->cfg);
-    int keep[] = {channel,          ask_channel,          args.tun_fd,       args.beat_fd,
-                  s->doors.path_fd, s->doors.abstract_fd, s->doors.extra_fd, s->opts->keylog_fd};
+    int keep[] = {channel,           ask_channel,        args.tun_fd,
+                  args.beat_fd,      s->doors.path_fd,   s->doors.abstract_fd,
+                  s->doors.extra_fd, s->opts->keylog_fd, s->wishes.set_fd};
     fds_close_others(keep, sizeof(keep) / sizeof(keep[0]));
     worker_run(&args);
 }
@@ -829,6 +832,9 @@ static int start(struct supervisor *s)
     s->beat_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (s->beat_fd < 0)
         return fail(s, -errno, "cannot watch a worker: %s", strerror(errno));
+    err = wishes_store_init(&s->wishes);
+    if (err)
+        return fail(s, err, "cannot keep settings of sockets: %s", strerror(-err));
     ctlsock_listen(&s->doors, s->netns_inode);
     err = s->opts->ctl ? ctlsock_listen_extra(&s->doors, s->opts->ctl) : 0;
     if (err)
@@ -864,6 +870,7 @@ static void stop(struct supervisor *s)
     sockdiag_done(&s->older);
     sockdiag_done(&s->carried);
     settings_done(&s->now);
+    wishes_store_done(&s->wishes);
     if (s->beat_fd >= 0)
         close(s->beat_fd);
     if (s->signal_fd >= 0)
@@ -887,6 +894,7 @@ int supervisor_run(const struct daemon_options *opts, supervisor_ready_fn ready,
         .pid = getpid(),
         .signal_fd = -1,
         .beat_fd = -1,
+        .wishes = WISHES_STORE_NONE,
         .worker = -1,
         .worker_pidfd = -1,
         .channel = -1,

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,17 +32,21 @@ struct entry {
     struct wish wish;
 };
 
+struct wishes_table {
+    size_t cnt;
+    struct entry entries[WISHES_MAX_CNT];
+};
+
 struct wishes {
     struct ev_loop *loop;
     struct nl_sock *diag;
     int tun_ifindex;
     uint64_t netns_cookie; /* 0: the kernel has none */
-    int set_fd;            /* the epoll set; nobody waits for it */
+    int set_fd;            /* the store's; nobody waits for it */
     int info_fd;           /* its fdinfo */
     int slot_fd;           /* the number under which each socket is put into the set */
     ev_timer sweep;
-    size_t cnt;
-    struct entry entries[WISHES_MAX_CNT];
+    struct wishes_table *table; /* the store's */
 };
 
 /* --- Sockets --------------------------------------------------------------------- */
@@ -130,9 +135,9 @@ int wishes_owner_of(struct wishes *w, const struct tuple *tuple, uid_t *ret)
 
 static struct entry *find_entry(struct wishes *w, uint64_t cookie)
 {
-    for (size_t i = 0; i < w->cnt; i++)
-        if (w->entries[i].cookie == cookie)
-            return &w->entries[i];
+    for (size_t i = 0; i < w->table->cnt; i++)
+        if (w->table->entries[i].cookie == cookie)
+            return &w->table->entries[i];
     return NULL;
 }
 
@@ -188,26 +193,26 @@ static bool see_open(struct wishes *w)
 
 static void set_timer(struct wishes *w)
 {
-    if (w->cnt > 0 && !ev_is_active(&w->sweep))
+    if (w->table->cnt > 0 && !ev_is_active(&w->sweep))
         ev_timer_again(w->loop, &w->sweep);
-    else if (w->cnt == 0)
+    else if (w->table->cnt == 0)
         ev_timer_stop(w->loop, &w->sweep);
 }
 
 static void remove_entry(struct wishes *w, struct entry *e)
 {
-    *e = w->entries[--w->cnt];
+    *e = w->table->entries[--w->table->cnt];
 }
 
 void wishes_sweep(struct wishes *w)
 {
-    for (size_t i = 0; i < w->cnt; i++)
-        w->entries[i].seen = false;
+    for (size_t i = 0; i < w->table->cnt; i++)
+        w->table->entries[i].seen = false;
     if (!see_open(w))
         return;
-    for (size_t i = w->cnt; i > 0; i--)
-        if (!w->entries[i - 1].seen)
-            remove_entry(w, &w->entries[i - 1]);
+    for (size_t i = w->table->cnt; i > 0; i--)
+        if (!w->table->entries[i - 1].seen)
+            remove_entry(w, &w->table->entries[i - 1]);
     set_timer(w);
 }
 
@@ -222,14 +227,14 @@ static size_t cnt_of_user(const struct wishes *w, uid_t uid)
 {
     size_t cnt = 0;
 
-    for (size_t i = 0; i < w->cnt; i++)
-        cnt += w->entries[i].uid == uid;
+    for (size_t i = 0; i < w->table->cnt; i++)
+        cnt += w->table->entries[i].uid == uid;
     return cnt;
 }
 
 static bool has_room(const struct wishes *w, uid_t uid)
 {
-    return w->cnt < WISHES_MAX_CNT && cnt_of_user(w, uid) < WISHES_USER_MAX_CNT;
+    return w->table->cnt < WISHES_MAX_CNT && cnt_of_user(w, uid) < WISHES_USER_MAX_CNT;
 }
 
 static int add(struct wishes *w, int fd, uint64_t cookie, uid_t uid, const struct wish *wish)
@@ -239,9 +244,10 @@ static int add(struct wishes *w, int fd, uint64_t cookie, uid_t uid, const struc
     if (!has_room(w, uid))
         return -ENOSPC;
     int err = in_slot(w, fd, EPOLL_CTL_ADD, cookie);
-    if (err)
+    if (err && err != -EEXIST) /* an earlier worker may have left it there */
         return err;
-    w->entries[w->cnt++] = (struct entry){.cookie = cookie, .uid = uid, .wish = *wish};
+    w->table->entries[w->table->cnt++] =
+        (struct entry){.cookie = cookie, .uid = uid, .wish = *wish};
     set_timer(w);
     return 0;
 }
@@ -292,7 +298,7 @@ int wishes_find(void *arg, const struct tuple *tuple, bool inbound, struct wish 
     struct wishes *w = arg;
     struct sockfind found;
 
-    if (w->cnt == 0)
+    if (w->table->cnt == 0)
         return 0;
     int err = sockfind(w->diag, tuple, w->tun_ifindex, &found);
     if (err == -ENOENT)
@@ -310,7 +316,7 @@ int wishes_find(void *arg, const struct tuple *tuple, bool inbound, struct wish 
 
 size_t wishes_cnt(const struct wishes *w)
 {
-    return w->cnt;
+    return w->table->cnt;
 }
 
 /* --- Life -------------------------------------------------------------------------- */
@@ -331,9 +337,6 @@ static int open_set(struct wishes *w)
 {
     char path[64];
 
-    w->set_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (w->set_fd < 0)
-        return -errno;
     w->slot_fd = fcntl(w->set_fd, F_DUPFD_CLOEXEC, 0);
     if (w->slot_fd < 0)
         return -errno;
@@ -342,15 +345,28 @@ static int open_set(struct wishes *w)
     return w->info_fd < 0 ? -errno : 0;
 }
 
-int wishes_new(struct ev_loop *loop, int tun_ifindex, struct wishes **ret)
+/* What a worker that died of a fault has left may be anything. */
+static void drop_nonsense(struct wishes_table *t)
 {
-    struct wishes *w = calloc(1, sizeof(*w));
+    if (t->cnt > WISHES_MAX_CNT)
+        t->cnt = 0;
+    for (size_t i = t->cnt; i > 0; i--)
+        if (t->entries[i - 1].wish.aead_cnt > WISH_AEADS_MAX_CNT)
+            t->entries[i - 1] = t->entries[--t->cnt];
+}
+
+int wishes_new(struct ev_loop *loop, int tun_ifindex, const struct wishes_store *store,
+               struct wishes **ret)
+{
+    struct wishes *w = store->table ? calloc(1, sizeof(*w)) : NULL;
 
     if (!w)
-        return -ENOMEM;
+        return store->table ? -ENOMEM : -EOPNOTSUPP;
     w->loop = loop;
     w->tun_ifindex = tun_ifindex;
-    w->set_fd = w->slot_fd = w->info_fd = -1;
+    w->table = store->table;
+    w->set_fd = store->set_fd;
+    w->slot_fd = w->info_fd = -1;
     w->netns_cookie = own_netns_cookie();
     ev_timer_init(&w->sweep, on_sweep, 0, SWEEP_S);
     w->sweep.data = w;
@@ -361,6 +377,8 @@ int wishes_new(struct ev_loop *loop, int tun_ifindex, struct wishes **ret)
         wishes_free(w);
         return err;
     }
+    drop_nonsense(w->table);
+    set_timer(w);
     *ret = w;
     return 0;
 }
@@ -376,9 +394,35 @@ void wishes_free(struct wishes *w)
     if (!w)
         return;
     ev_timer_stop(w->loop, &w->sweep);
-    close_if_open(w->set_fd);
     close_if_open(w->slot_fd);
     close_if_open(w->info_fd);
     nl_socket_free(w->diag);
     free(w);
+}
+
+/* --- The store -------------------------------------------------------------------------- */
+
+int wishes_store_init(struct wishes_store *ret)
+{
+    *ret = (struct wishes_store)WISHES_STORE_NONE;
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    void *memory = mmap(NULL, sizeof(struct wishes_table), PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        int err = -errno;
+        close(fd);
+        return err;
+    }
+    *ret = (struct wishes_store){.set_fd = fd, .table = memory};
+    return 0;
+}
+
+void wishes_store_done(struct wishes_store *s)
+{
+    if (s->table)
+        munmap(s->table, sizeof(*s->table));
+    close_if_open(s->set_fd);
+    *s = (struct wishes_store)WISHES_STORE_NONE;
 }

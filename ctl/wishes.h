@@ -9,6 +9,9 @@
  * A wish goes when its socket goes. To know that without keeping the socket open, each is in
  * an epoll set: the set holds no reference, and the kernel takes a socket out of it when the
  * last descriptor is closed. /proc tells which are in.
+ *
+ * The supervisor makes the store of the wishes, in memory that all its workers share: what
+ * was wished does not die with one of them.
  */
 #ifndef TCNS_CTL_WISHES_H
 #define TCNS_CTL_WISHES_H
@@ -24,9 +27,27 @@ struct wishes;
 #define WISHES_MAX_CNT      1024
 #define WISHES_USER_MAX_CNT 256 /* of sockets that one user has handed over */
 
-/* tun_ifindex: by which interface the connections' packets come and go. The calling process
- * must be in the network namespace. Return: 0 and *ret; -errno. */
-int wishes_new(struct ev_loop *loop, int tun_ifindex, struct wishes **ret);
+struct wishes_table;
+
+struct wishes_store {
+    int set_fd; /* the epoll set; close-on-exec; -1: there is no store */
+    struct wishes_table *table;
+};
+
+#define WISHES_STORE_NONE                                                                          \
+    {                                                                                              \
+        .set_fd = -1                                                                               \
+    }
+
+/* Return: 0; -errno, and *ret is WISHES_STORE_NONE. */
+int wishes_store_init(struct wishes_store *ret);
+void wishes_store_done(struct wishes_store *s);
+
+/* store: borrowed; one process at a time uses it. tun_ifindex: by which interface the
+ * connections' packets come and go. The calling process must be in the network namespace.
+ * Return: 0 and *ret; -EOPNOTSUPP without a store; -errno. */
+int wishes_new(struct ev_loop *loop, int tun_ifindex, const struct wishes_store *store,
+               struct wishes **ret);
 void wishes_free(struct wishes *w); /* NULL is a no-op */
 
 /* Replaces what is wished for the connections of a socket, which begin after this; with

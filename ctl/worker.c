@@ -22,7 +22,6 @@
 #include "ctl/ns1.h"
 #include "ctl/sandbox.h"
 #include "ctl/settings.h"
-#include "ctl/wishes.h"
 #include "tunnel/tunnel.h"
 #include "tunnel/uplink.h"
 
@@ -352,7 +351,7 @@ static void test_crypto(const struct worker_args *args)
 static void start_tunnel(struct worker *w)
 {
     const struct worker_args *a = w->args;
-    int err = wishes_new(w->loop, a->tun_ifindex, &w->wishes);
+    int err = wishes_new(w->loop, a->tun_ifindex, a->wishes, &w->wishes);
     if (err)
         log_warn("applications cannot choose settings for their sockets: %s", strerror(-err));
     settings_bypass(&w->opts, &w->bypass);

@@ -17,6 +17,7 @@
 #include "ctl/daemon.h"
 #include "ctl/links.h"
 #include "ctl/sockdiag.h"
+#include "ctl/wishes.h"
 
 /* What the worker tells the supervisor; one message of a SOCK_SEQPACKET pair. */
 enum worker_event {
@@ -70,6 +71,7 @@ struct worker_args {
     int channel; /* to the supervisor; the worker's end */
     int ask_channel; /* likewise, for privilege_ask() */
     int beat_fd; /* eventfd */
+    const struct wishes_store *wishes;
     int tun_fd;
     int tun_ifindex;
     struct worker_links links;

@@ -26,10 +26,12 @@ enum wish_bit {
     WISH_PASSIVE_ROLE = 0x20,
 };
 
+#define WISH_AEADS_MAX_CNT 3
+
 struct wish {
-    unsigned set;              /* of enum wish_bit */
-    enum tunnel_policy policy; /* not BYPASS */
-    uint16_t aeads[3];         /* best first */
+    unsigned set;                       /* of enum wish_bit */
+    enum tunnel_policy policy;          /* not BYPASS */
+    uint16_t aeads[WISH_AEADS_MAX_CNT]; /* best first */
     size_t aead_cnt;
     bool app_aware;           /* RFC 8547 4.3: the a bit */
     bool mandatory_app_aware; /* and no encryption with a peer that has it not */

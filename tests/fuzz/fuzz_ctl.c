@@ -30,6 +30,7 @@ static struct {
     struct ns1_watch watch;
     struct ns1_drain drain;
     struct ns1 ns1;
+    struct wishes_store store;
     struct sockaddr_un addr;
     socklen_t addr_len;
     uint8_t replies[REPLIES_MAX_LEN];
@@ -99,7 +100,8 @@ static void start(void)
                          .change = change,
                          .on_down = on_down,
                          .on_drain = on_drain};
-    FUZZ_CHECK(wishes_new(f.loop, 0, &f.ns1.wishes) == 0);
+    FUZZ_CHECK(wishes_store_init(&f.store) == 0);
+    FUZZ_CHECK(wishes_new(f.loop, 0, &f.store, &f.ns1.wishes) == 0);
     f.server = ctlserver_new(f.loop, &f.doors, ns1_call, &f.ns1);
     FUZZ_CHECK(f.loop && f.server);
 }

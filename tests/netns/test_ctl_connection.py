@@ -2,6 +2,8 @@
 """Methods of the ctl socket about one connection."""
 import contextlib
 import json
+import os
+import signal
 import socket
 import sys
 import threading
@@ -370,6 +372,27 @@ def test_settings_go_with_the_socket(lab):
         expect_eq(answers[256], "org.tcpcrypt.Ns1.TooMany")
         for c in held:
             c.close()
+
+
+def test_settings_outlive_a_worker(lab):
+    """The worker of a host that must not be reached in clear is killed: still it is not."""
+    _, a, b = lab.star("a", "b")
+    b.up()
+
+    def worker():
+        return json.loads(b.tcns("status", "--json").stdout)["worker_pid"]
+
+    with b.listen(80) as listener, b.listen(81) as other:
+        call(b, "SetSocket", listener, policy="require")
+        old = worker()
+        os.kill(old, signal.SIGKILL)
+        wait_for(lambda: worker() != old, what="the next worker")
+        expect_eq(call(b, "GetSocket", listener), {"policy": "require"})
+        with contextlib.suppress(ConnectionError):
+            a.connect(b.ip4, 80)
+            expect(False, "accepted in clear")
+        a.connect(b.ip4, 81).close()
+        other.accept()[0].close()
 
 
 def test_daemon_keeps_no_socket_open(lab):

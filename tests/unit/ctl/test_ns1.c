@@ -29,6 +29,7 @@ struct fixture {
     struct tunnel tunnel;
     struct daemon_options opts;
     struct ns1 ns1;
+    struct wishes_store store;
     struct ns1_watch watch;
     struct worker_links links;
     char dir[32];
@@ -57,7 +58,8 @@ static int set_up(void **state)
                           .opts = &f->opts,
                           .links = &f->links,
                           .watch = &f->watch};
-    assert_int_equal(wishes_new(f->loop, 0, &f->ns1.wishes), 0);
+    assert_int_equal(wishes_store_init(&f->store), 0);
+    assert_int_equal(wishes_new(f->loop, 0, &f->store, &f->ns1.wishes), 0);
     f->server = ctlserver_new(f->loop, &f->doors, ns1_call, &f->ns1);
     f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     assert_int_equal(connect(f->fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
@@ -72,6 +74,7 @@ static int tear_down(void **state)
     close(f->fd);
     ctlserver_free(f->server);
     wishes_free(f->ns1.wishes);
+    wishes_store_done(&f->store);
     ev_loop_destroy(f->loop);
     close(f->doors.path_fd);
     unlink(f->addr.sun_path);

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 static struct ev_loop *loop;
+static struct wishes_store store;
 static struct wishes *wishes;
 static const struct wish require = {.set = WISH_POLICY, .policy = TUNNEL_POLICY_REQUIRE};
 static const struct wish off = {.set = WISH_POLICY, .policy = TUNNEL_POLICY_OFF};
@@ -28,12 +29,14 @@ static const struct wish nothing;
 static int set_up(void **state)
 {
     loop = ev_loop_new(EVFLAG_AUTO);
-    return wishes_new(loop, 0, &wishes);
+    assert_int_equal(wishes_store_init(&store), 0);
+    return wishes_new(loop, 0, &store, &wishes);
 }
 
 static int tear_down(void **state)
 {
     wishes_free(wishes);
+    wishes_store_done(&store);
     ev_loop_destroy(loop);
     return 0;
 }
@@ -292,6 +295,47 @@ static void test_no_tcp_socket(void **state)
     close(tcp);
 }
 
+/* A worker dies and another one follows: in other processes, with other descriptors. */
+static void test_next_worker(void **state)
+{
+    struct wish got;
+    int kept = tcp_socket(AF_INET), closed = tcp_socket(AF_INET), status;
+
+    pid_t child = fork();
+    if (child == 0) {
+        int other = dup(0);
+        struct wishes *w;
+        bool well = wishes_new(ev_loop_new(EVFLAG_AUTO), 0, &store, &w) == 0 &&
+                    wishes_set(w, kept, 7, &require) == 0 && wishes_set(w, closed, 7, &off) == 0;
+        (void)other;
+        _exit(!well); /* nothing is put in order */
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(closed);
+    assert_int_equal(wishes_cnt(wishes), 2);
+    wishes_sweep(wishes);
+    assert_int_equal(wishes_cnt(wishes), 1);
+    assert_int_equal(wishes_get(wishes, kept, &got), 0);
+    assert_int_equal(got.policy, TUNNEL_POLICY_REQUIRE);
+    assert_int_equal(wishes_set(wishes, kept, 7, &nothing), 0);
+    assert_int_equal(wishes_cnt(wishes), 0);
+    assert_int_equal(wishes_set(wishes, kept, 7, &off), 0);
+    close(kept);
+    wishes_sweep(wishes);
+    assert_int_equal(wishes_cnt(wishes), 0);
+}
+
+static void test_no_store(void **state)
+{
+    struct wishes_store none = WISHES_STORE_NONE;
+    struct wishes *w = NULL;
+
+    assert_int_equal(wishes_new(loop, 0, &none, &w), -EOPNOTSUPP);
+    assert_null(w);
+    wishes_store_done(&none);
+}
+
 static void test_owner(void **state)
 {
     int server = tcp_socket(AF_INET), client = tcp_socket(AF_INET);
@@ -325,6 +369,8 @@ int main(void)
         TEST(test_full),
         TEST(test_no_tcp_socket),
         TEST(test_owner),
+        TEST(test_next_worker),
+        TEST(test_no_store),
     };
 
     return cmocka_run_group_tests_name("ctl/wishes", tests, NULL, NULL);
