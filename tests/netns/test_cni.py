@@ -8,7 +8,7 @@ import subprocess
 
 import tap
 from engine import APP, IMAGE, Machine
-from lab import Failure, binary, expect, expect_eq, wait_for
+from lab import TOP, Failure, binary, expect, expect_eq, wait_for
 from wire import OPT_ENO, SYN, Capture
 
 MARK = "application-plaintext-marker"
@@ -411,6 +411,45 @@ def test_install_stays(lab):
     p.send_signal(signal.SIGTERM)
     expect_eq(p.wait(5), 0, "exit status")
     expect_eq(h.plugins()[-1], {"type": "tcpcrypt"}, "it stays")
+
+
+def manifest(name):
+    """Return: the one document of a file in docs/kubernetes, read by Debian's python3-yaml."""
+    with open(os.path.join(TOP, "docs", "kubernetes", name)) as f:
+        r = subprocess.run(["/usr/bin/python3", "-c", "import json, sys, yaml\n"
+                            "json.dump(list(yaml.safe_load_all(sys.stdin)), sys.stdout)"],
+                           stdin=f, stdout=subprocess.PIPE, text=True, check=True)
+    docs = json.loads(r.stdout)
+    expect_eq(len(docs), 1, name)
+    return docs[0]
+
+
+def test_daemonsets(lab):
+    """docs/kubernetes: what the DaemonSets call installs the plugin, and takes it away again."""
+    h = Host(lab)
+    h.network(BRIDGE)
+    before = h.files()
+    for name, kind, present in (("cni-daemonset.yaml", "containers", True),
+                                ("cni-remove.yaml", "initContainers", False)):
+        spec = manifest(name)["spec"]
+        pod = spec["template"]["spec"]
+        expect_eq(spec["selector"]["matchLabels"], spec["template"]["metadata"]["labels"], name)
+        c = pod[kind][0]
+        expect_eq(c["securityContext"]["capabilities"], {"drop": ["ALL"]}, name)
+        expect_eq([c["securityContext"][k] for k in ("privileged", "allowPrivilegeEscalation",
+                                                     "readOnlyRootFilesystem")],
+                  [False, False, True], name)
+        mounts = {m["name"]: m["mountPath"] for m in c["volumeMounts"]}
+        for v in pod["volumes"]:
+            expect_eq(mounts[v["name"]], "/host" + v["hostPath"]["path"], "seen below --root")
+        args = [a.replace("--root=/host", "--root=" + h.root) for a in c["args"]
+                if a != "--foreground"]
+        expect("--root=" + h.root in args, "--root", args)
+        r = subprocess.run([binary(), *args], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                           text=True)
+        expect_eq((r.returncode, r.stderr), (0, ""), name)
+        expect_eq(h.plugins()[-1]["type"] == "tcpcrypt", present, "the line")
+    expect_eq(h.files(), before, "what is left")
 
 
 # --- podman ---------------------------------------------------------------------------
