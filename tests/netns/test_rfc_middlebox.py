@@ -107,7 +107,7 @@ def test_syn_with_option_dropped(lab):
         expect(0.9 < took < 1.9, "one timeout of TCP", took)
         entries = json.loads(a.tcns("cache", "--json").stdout)["fallback"]
         expect_eq([e["peer"] for e in entries], [b.ip4], "shown")
-        expect(590 <= entries[0]["left"] <= 600, "for ten minutes", entries)
+        expect(540 <= entries[0]["left"] <= 600, "for ten minutes", entries)
         wait_none(a)
 
         seen = len(cap.tcp())
