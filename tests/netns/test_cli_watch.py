@@ -272,7 +272,7 @@ def test_sid_waits(lab):
             name = f"{a.ip4}:{x.getsockname()[1]}", f"{b.ip4}:80"
             p = a.popen(binary(), "sid", "--wait", "20", *name)
             p2 = a.tcns("sid", *name, check=False)
-            expect_eq((p2.returncode, "opening, pending" in p2.stderr), (1, True), p2.stderr)
+            expect_eq((p2.returncode, ": opening, " in p2.stderr), (1, True), p2.stderr)
             r.forward_rules()
             expect_eq(p.wait(20), 0 if "session id" not in p.err() else 1, p.err())
 
