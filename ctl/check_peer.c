@@ -118,8 +118,7 @@ static struct addrinfo *look_up(const char *host)
 
     int err = getaddrinfo(host, NULL, &hints, &found);
     if (err)
-        die(EXIT_NEGATIVE, "%s: %s", host,
-            err == EAI_SYSTEM ? strerror(errno) : gai_strerror(err));
+        die(EXIT_NEGATIVE, "%s: %s", host, err == EAI_SYSTEM ? strerror(errno) : gai_strerror(err));
     return found;
 }
 
@@ -152,9 +151,8 @@ static json_t *result_json(const struct peer_check *p)
 {
     char name[DASHED_MAX_LEN], hex[2 * SESSION_ID_LEN + 1], hop[ADDR_STR_LEN];
 
-    json_t *peer =
-        json_pack("{s:s, s:s, s:i}", "verdict", dashed(verdicts[p->verdict].name, name), "address",
-                  p->text, "port", p->port);
+    json_t *peer = json_pack("{s:s, s:s, s:i}", "verdict", dashed(verdicts[p->verdict].name, name),
+                             "address", p->text, "port", p->port);
     if (p->info.has_id) {
         for (size_t i = 0; i < SESSION_ID_LEN; i++)
             snprintf(hex + 2 * i, 3, "%02x", p->info.id[i]);

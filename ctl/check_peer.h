@@ -58,8 +58,8 @@ struct peer_check {
     struct addr hop_addr;
 };
 
-/* The whole of it. target: HOST:PORT, [ADDRESS]:PORT, or http://HOST:PORT/ for a test-server. Names are
- * looked up in the calling namespace; the rest happens in c->netns_fd's, where the calling
+/* The whole of it. target: HOST:PORT, [ADDRESS]:PORT, or http://HOST:PORT/ for a test-server. Names
+ * are looked up in the calling namespace; the rest happens in c->netns_fd's, where the calling
  * thread ends up. Return: -EINVAL when target is none; otherwise the exit code. */
 int check_peer(struct check *c, const char *target);
 

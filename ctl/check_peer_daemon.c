@@ -13,11 +13,11 @@
 #include "ctl/ns1.h"
 #include "ctl/visit.h"
 
-#define CONNECT_MS   12000 /* the option is given up after a second, and the SYN sent again */
-#define SETTLE_MS    5000
-#define HTTP_MS      3000
-#define ANSWER_CAP   16384
-#define REASON_LEN   48
+#define CONNECT_MS 12000 /* the option is given up after a second, and the SYN sent again */
+#define SETTLE_MS  5000
+#define HTTP_MS    3000
+#define ANSWER_CAP 16384
+#define REASON_LEN 48
 
 static socklen_t make_sockaddr(const struct peer_check *p, struct sockaddr_storage *ret)
 {
@@ -130,15 +130,14 @@ static enum peer_verdict verdict_of(const char *reason)
         {"role-conflict", PEER_REFLECTED},
         {"eno-dropped", PEER_DROPPED},
         {"fallback-cache", PEER_REMEMBERED},
-        {"off", PEER_OFF_HERE},
-        {"rule-off", PEER_OFF_HERE},
         {"require-refused", PEER_NO_ENO},
+        {"pending", PEER_NO_SESSION},
     };
 
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (strcmp(known[i].reason, reason) == 0)
             return known[i].verdict;
-    return PEER_NO_SESSION;
+    return PEER_OFF_HERE; /* all others are the policy's, here */
 }
 
 static uint8_t from_hex(char c)

@@ -21,11 +21,11 @@
 #include "ctl/probe.h"
 #include "tcpcrypt/session.h"
 
-#define TRIES_CNT     3
-#define HOP_CNT       24
-#define KEYS_WAIT_MS  3000
-#define HTTP_WAIT_MS  3000
-#define ANSWER_CAP    16384
+#define TRIES_CNT    3
+#define HOP_CNT      24
+#define KEYS_WAIT_MS 3000
+#define HTTP_WAIT_MS 3000
+#define ANSWER_CAP   16384
 /* The shortest option of an answer that agrees: kind, length, global suboption, TEP. Nobody
  * fills up with so many no-ops. */
 #define NOPS_OF_OPTION 4
@@ -304,7 +304,7 @@ static int not_agreed(struct peer_check *p, struct probe *probe, const struct se
         return without_option(p, probe, plain, eno);
     check_say(p->c, CHECK_WARN, "answer", "see the verdict", "the answer's option does not do: %s",
               session_reason_name(info.reason));
-    p->verdict = info.reason == SESSION_REASON_ROLE_CONFLICT   ? PEER_REFLECTED
+    p->verdict = info.reason == SESSION_REASON_ROLE_CONFLICT     ? PEER_REFLECTED
                  : info.reason == SESSION_REASON_PEER_ILL_FORMED ? PEER_CHANGED
                                                                  : PEER_NO_COMMON_TEP;
     return 0;

@@ -18,10 +18,10 @@
 #include "ctl/suites.h"
 #include "ctl/visit.h"
 
-#define PATIENCE_S  3
-#define SETTLE_MS   2000
-#define REPORT      "report it: with this output, the kernel's version (uname -r) and the architecture"
-#define SEE_ABOVE   "tcpcrypt-ns check shows what is missing"
+#define PATIENCE_S 3
+#define SETTLE_MS  2000
+#define REPORT     "report it: with this output, the kernel's version (uname -r) and the architecture"
+#define SEE_ABOVE  "tcpcrypt-ns check shows what is missing"
 
 struct self {
     struct check *c;
@@ -34,8 +34,8 @@ struct wanted {
     const char *name; /* of the step */
     enum self_host opener;
     bool v6;
-    uint8_t tep;   /* 0: any */
-    uint16_t aead; /* 0: any */
+    uint8_t tep;        /* 0: any */
+    uint16_t aead;      /* 0: any */
     const char *reason; /* at host A */
 };
 
@@ -119,8 +119,8 @@ static bool is_wire_as_wanted(struct self *s, const char *name, bool is_encrypte
 static void say_encrypted(struct self *s, const struct wanted *w, const json_t *a)
 {
     check_say(s->c, CHECK_OK, w->name, NULL, "%s, %s: %s, %s, %s", w->v6 ? "IPv6" : "IPv4",
-              w->opener == SELF_A ? "outbound" : "inbound", text_of(a, "reason"),
-              text_of(a, "tep"), text_of(a, "aead"));
+              w->opener == SELF_A ? "outbound" : "inbound", text_of(a, "reason"), text_of(a, "tep"),
+              text_of(a, "aead"));
 }
 
 /* --- Connections ------------------------------------------------------------ */
@@ -280,8 +280,8 @@ static void step_end(struct self *s)
 
 static void run_steps(struct self *s)
 {
-    static void (*const first[])(struct self *s) = {step_wire, step_attach};
-    static void (*const last[])(struct self *s) = {step_resume, step_fallback, step_end};
+    static void (*const first[])(struct self * s) = {step_wire, step_attach};
+    static void (*const last[])(struct self * s) = {step_resume, step_fallback, step_end};
 
     for (size_t i = 0; i < sizeof(first) / sizeof(first[0]) && !s->failed; i++)
         first[i](s);
@@ -309,7 +309,8 @@ int check_self(struct check *c)
     if (err) {
         self_lab_done(&s.lab);
         die(cli_exit_code(err), "%s: %s%s", step, strerror(-err),
-            err == -EPERM ? " (it takes root, or CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW)" : "");
+            err == -EPERM ? " (it takes root, or CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_NET_RAW)"
+                          : "");
     }
     check_say(c, CHECK_OK, "namespaces", NULL, "two private namespaces with a link between");
     run_steps(&s);

@@ -26,7 +26,7 @@
 #define PROBE_HOP_MAX         255
 
 enum probe_answer {
-    PROBE_NONE,   /* silence */
+    PROBE_NONE, /* silence */
     PROBE_SYNACK,
     PROBE_RST,
     PROBE_ICMP, /* an error; the rest of struct probe_try says which */

@@ -25,15 +25,15 @@
 #include "tcp/packet.h"
 #include "tcpcrypt/eno.h"
 
-#define LINK_NAME   "eth0"
-#define PORT        7548 /* the same for all: a later connection may resume an earlier one */
-#define STOP_MS     3000
-#define STEP_MS     20
-#define WAIT_MS     5000
-#define MARKS_CNT   1024 /* in each direction */
-#define WIRE_BUF    (16 << 20)
-#define PACKET_CAP  (70 * 1000)
-#define MTU         1500
+#define LINK_NAME  "eth0"
+#define PORT       7548 /* the same for all: a later connection may resume an earlier one */
+#define STOP_MS    3000
+#define STEP_MS    20
+#define WAIT_MS    5000
+#define MARKS_CNT  1024 /* in each direction */
+#define WIRE_BUF   (16 << 20)
+#define PACKET_CAP (70 * 1000)
+#define MTU        1500
 
 /* --- Namespaces ------------------------------------------------------------- */
 
@@ -114,8 +114,11 @@ int self_lab_init(struct self_lab *l, const char **ret_step)
 {
     static const struct daemon none = DAEMON_NONE;
 
-    *l = (struct self_lab){
-        .home_fd = -1, .netns_fd = {-1, -1}, .daemon = {none, none}, .wire_fd = -1, .signal_fd = -1};
+    *l = (struct self_lab){.home_fd = -1,
+                           .netns_fd = {-1, -1},
+                           .daemon = {none, none},
+                           .wire_fd = -1,
+                           .signal_fd = -1};
     l->has_ipv6 = access("/proc/net/if_inet6", F_OK) == 0;
     *ret_step = "start";
     int err = sodium_init() < 0 ? -ENOSYS : catch_signals(l);
@@ -234,8 +237,8 @@ static socklen_t make_sockaddr(const struct self_lab *l, enum self_host h, bool 
 static int open_socket(const struct self_lab *l, enum self_host h, bool v6)
 {
     int err = netns_enter(l->netns_fd[h]);
-    int fd = err ? err
-                 : socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd =
+        err ? err : socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     return err ? err : fd < 0 ? -errno : fd;
 }

@@ -2,9 +2,9 @@
  * Two private network namespaces with a link between, for check --self.
  *
  * How it works: the namespaces have no names; descriptors hold them, so they vanish with the
- * process, and the link with them. The daemons end when the process does (end_with_caller), however it
- * ends. Nothing is changed in the calling namespace. Signals that should end the process
- * are blocked and read from a descriptor, which every wait looks at.
+ * process, and the link with them. The daemons end when the process does (end_with_caller), however
+ * it ends. Nothing is changed in the calling namespace. Signals that should end the process are
+ * blocked and read from a descriptor, which every wait looks at.
  */
 #ifndef TCNS_CTL_SELF_LAB_H
 #define TCNS_CTL_SELF_LAB_H
@@ -41,7 +41,8 @@ struct self_lab {
     char mark[SELF_MARK_LEN + 1];
 };
 
-/* Return: 0; -EPERM; -errno, with *ret_step saying what failed; self_lab_done() is needed anyway. */
+/* Return: 0; -EPERM; -errno, with *ret_step saying what failed; self_lab_done() is needed anyway.
+ */
 int self_lab_init(struct self_lab *l, const char **ret_step);
 void self_lab_done(struct self_lab *l);
 
@@ -58,7 +59,9 @@ struct self_pair {
 
 #define SELF_PAIR_NONE                                                                             \
     {                                                                                              \
-        {-1, -1}                                                                                   \
+        {                                                                                          \
+            -1, -1                                                                                 \
+        }                                                                                          \
     }
 
 /* A connection that opener opens to the other one, and the mark, many times, both ways.

@@ -54,6 +54,7 @@ static const struct {
     {"rule-off", "A rule of the policy at this end says so.", "On the server: look at its rules."},
     {"socket-off", "The server's own program wants it so.", NULL},
     {"older", "It existed before tcpcrypt-ns was attached here.", "Reload the page."},
+    {"draining", "tcpcrypt-ns is about to detach from the network namespace of this server.", NULL},
     {VISIT_NO_DAEMON, "tcpcrypt-ns is not attached to the network namespace of this server.",
      "On the server: tcpcrypt-ns up --netns self."},
     {VISIT_NOT_CARRIED,
@@ -220,7 +221,8 @@ static json_t *values_of(const json_t *visit)
     set_id(v, text_of(visit, "session_id"));
     json_object_set_new(
         v, "command",
-        json_sprintf("tcpcrypt-ns sessions --ended | grep -F '%s'", text_of(v, "local")));
+        json_sprintf("tcpcrypt-ns sessions --ended --peer %s --port %d", text_of(visit, "local"),
+                     (int)json_integer_value(json_object_get(visit, "local_port"))));
     return v;
 }
 

@@ -241,6 +241,17 @@ def check_options():
     return bad
 
 
+def check_page():
+    """the test-server's page has words for each reason of a connection that came in"""
+    # Never of one that came in and is open.
+    never = {"pending", "require-refused", "eno-dropped", "fallback-cache"}
+    kernels = set(map(dashed, x_list("ctl/session_filter.h", "KERNEL_REASON_LIST")))
+    want = set(reasons()) - never - kernels
+    said = set(re.findall(r'^    \{"([a-z-]+)",', read("ctl/visit.c"), re.M))
+    return [f"ctl/visit.c: no words for {n}" for n in want - said] + \
+        [f"ctl/visit.c: words for {n}, which is not there" for n in said - want]
+
+
 def check_words():
     """a word that promises too much is not there"""
     word = "secu" "re"
@@ -249,7 +260,7 @@ def check_words():
 
 
 CHECKS = [check_verbs, check_names, check_control, check_lists, check_library, check_links, check_paths,
-          check_functions, check_options, check_words]
+          check_functions, check_options, check_page, check_words]
 
 
 def main():
