@@ -188,6 +188,22 @@ void flow_stop_keying(struct flow_table *t, struct flow *f)
     f->keying = false;
 }
 
+void flow_start_half(struct flow_table *t, struct flow *f, uint64_t now_ms)
+{
+    assert(f->phase == FLOW_RELAYING && !f->keying);
+    flow_stop_half(t, f);
+    f->half = true;
+    f->touched_ms = now_ms;
+    append(&t->half_old, &t->half_new, f);
+}
+
+void flow_stop_half(struct flow_table *t, struct flow *f)
+{
+    if (f->half)
+        take_out(&t->half_old, &t->half_new, f);
+    f->half = false;
+}
+
 void flow_kill(struct flow_table *t, struct flow *f)
 {
     struct flow **link = bucket_of(t, &f->tuple);
@@ -198,6 +214,7 @@ void flow_kill(struct flow_table *t, struct flow *f)
     if (f->phase == FLOW_CONNECTING)
         unlink_connecting(t, f);
     flow_stop_keying(t, f);
+    flow_stop_half(t, f);
     f->phase = FLOW_DEAD;
     /* Off the table at once: the tuple may be opened anew before this is reaped. */
     while (*link != f)

@@ -29,10 +29,17 @@ struct flow_own {
 
 enum flow_phase { FLOW_CONNECTING, FLOW_RELAYING, FLOW_DEAD };
 
+/* Of one end, see silence.h. */
+struct silence {
+    bool heard; /* since the last look, or the last probe of the program */
+    uint8_t missed;
+};
+
 struct flow {
     struct flow *chain;           /* same bucket */
     struct flow *queue_next;      /* has events, or is dead */
-    struct flow *older, *younger; /* list of the CONNECTING ones, or of those that await keys */
+    struct flow *older, *younger; /* list of the CONNECTING ones, of those that await
+                                     keys, or of half-closed ones */
     struct tuple tuple;
     struct leg legs[SIDE_CNT];
     struct session *session; /* NULL: plain TCP */
@@ -53,7 +60,9 @@ struct flow {
     uint32_t idle_s;
     uint32_t probed_generation; /* the peer's key set when it was asked to rekey */
     bool keying;                /* RELAYING, and in the list of those that await keys */
-    uint64_t touched_ms;        /* CONNECTING: last SYN of the opener; keying: its begin */
+    bool half;                  /* likewise of those of which one half has ended */
+    struct silence by_look[SIDE_CNT], by_probe;
+    uint64_t touched_ms;        /* CONNECTING: last SYN of the opener; keying: its begin; half: the last look */
     double started_s;           /* wall clock */
     int keylog_fd;               /* see struct tunnel_config */
     int64_t opened_us;          /* clock_us() then */
@@ -68,6 +77,7 @@ struct flow_table {
     struct flow *connecting_old, *connecting_new;
     size_t connecting_cnt;
     struct flow *keying_old, *keying_new; /* in the order in which they began */
+    struct flow *half_old, *half_new;     /* in the order of the last look */
 };
 
 /* Return: 0; -ENOMEM. */
@@ -93,6 +103,9 @@ void flow_start_relaying(struct flow_table *t, struct flow *f);
 /* Its keys are awaited from now on; not any more. */
 void flow_start_keying(struct flow_table *t, struct flow *f, uint64_t now_ms);
 void flow_stop_keying(struct flow_table *t, struct flow *f);
+/* One half has ended, or was looked at; no more is to be looked at. Not while keys are awaited. */
+void flow_start_half(struct flow_table *t, struct flow *f, uint64_t now_ms);
+void flow_stop_half(struct flow_table *t, struct flow *f);
 /* Nothing more is to happen; both legs must be gone. */
 void flow_kill(struct flow_table *t, struct flow *f);
 /* Frees a dead flow. */

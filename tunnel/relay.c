@@ -12,6 +12,7 @@
 #include "tunnel/endlog.h"
 #include "tunnel/keylog.h"
 #include "tunnel/pump.h"
+#include "tunnel/silence.h"
 
 /* Linux sends its last but one SYN 63 s before it gives up. */
 #define OPENER_SILENT_MAX_MS 75000
@@ -517,10 +518,31 @@ static void run_relaying(struct relay *r, struct flow *f)
         abort_flow(r, f, err);
         return;
     }
+    if (!f->half && !f->keying && f->fin_in[SIDE_INNER] != f->fin_in[SIDE_OUTER])
+        flow_start_half(&r->flows, f, (uint64_t)clock_coarse_ms());
     leg_output(inner);
     leg_output(outer);
     if (!inner->pcb && !outer->pcb)
         end_flow(r, f, TUNNEL_END_CLOSED);
+}
+
+bool relay_note(struct relay *r, struct flow *f, enum side side, const struct packet *packet)
+{
+    if (silence_note(f, side, packet))
+        return true;
+    end_flow(r, f, TUNNEL_END_TIMEOUT);
+    return false;
+}
+
+/* Both halves ended, and the legs take their time with it: that is lwIP's to bound. */
+static void look_at_half(struct relay *r, struct flow *f, uint64_t now_ms)
+{
+    if (f->fin_in[SIDE_INNER] && f->fin_in[SIDE_OUTER])
+        flow_stop_half(&r->flows, f);
+    else if (silence_look(f))
+        flow_start_half(&r->flows, f, now_ms);
+    else
+        end_flow(r, f, TUNNEL_END_TIMEOUT);
 }
 
 void relay_run(struct relay *r)
@@ -581,6 +603,8 @@ void relay_tick(struct relay *r, uint64_t now_ms)
     while (r->key_timeout_ms && (f = r->flows.keying_old) &&
            now_ms - f->touched_ms > r->key_timeout_ms)
         abort_flow(r, f, TCNS_ERR_KEY_TIMEOUT);
+    while ((f = r->flows.half_old) && now_ms >= f->touched_ms + SILENCE_LOOK_MS)
+        look_at_half(r, f, now_ms);
     relay_run(r);
 }
 

@@ -46,6 +46,8 @@ void relay_open(struct relay *r, const struct tuple *tuple, enum side side, stru
                 const struct packet *packet, uint64_t now_ms);
 /* Another SYN, or other segment, of the opener while its flow is CONNECTING. */
 void relay_on_opener(struct relay *r, struct flow *f, const struct packet *packet, uint64_t now_ms);
+/* A segment for a leg that is there. Return: false when that has ended the flow. */
+bool relay_note(struct relay *r, struct flow *f, enum side side, const struct packet *packet);
 /* The peer's SYN has come again before its ACK; the SYN-ACK is about to. */
 void relay_on_syn_again(struct flow *f, const struct packet *packet);
 /* The far end of a CONNECTING flow can't be reached. */

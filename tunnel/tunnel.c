@@ -309,6 +309,8 @@ static void flow_input(struct tunnel *t, struct flow *f, enum side side,
         counters(t)->drop_memory++; /* it comes again when there is room */
         return;
     }
+    if (!relay_note(&t->relay, f, side, packet))
+        return;
     struct buf *b = own_packet(t, vp, packet);
     if (!b)
         return;

@@ -791,6 +791,18 @@ bool leg_owns_seq(const struct leg *leg, uint32_t seq)
     return (int32_t)(seq - una) >= 0 && (int32_t)(seq - pcb->snd_nxt) < 0;
 }
 
+void leg_probe(struct leg *leg)
+{
+    if (leg->established)
+        (void)tcp_keepalive(leg->pcb); /* without memory: the next one */
+}
+
+bool leg_is_probed(const struct leg *leg, const struct packet *packet)
+{
+    return leg->established && packet->data_len <= 1 && packet->seq == leg->pcb->rcv_nxt - 1 &&
+           (packet->flags & (PACKET_SYN | PACKET_FIN | PACKET_RST | PACKET_ACK)) == PACKET_ACK;
+}
+
 bool leg_is_connecting(const struct leg *leg)
 {
     return leg->pcb && leg->pcb->state == SYN_SENT;

@@ -244,6 +244,10 @@ void leg_set_path_mtu(struct leg *leg, uint32_t mtu);
 /* Is seq something that this leg has sent and that was not acknowledged? For ICMP (RFC 5927 4.1).
  */
 bool leg_owns_seq(const struct leg *leg, uint32_t seq);
+/* Sends a segment that the other end must answer (RFC 9293 3.8.4). */
+void leg_probe(struct leg *leg);
+/* Is this such a segment of the other end's? */
+bool leg_is_probed(const struct leg *leg, const struct packet *packet);
 bool leg_is_connecting(const struct leg *leg);
 /* Is this the SYN once more that the leg has answered, while the ACK is awaited? */
 bool leg_is_syn_again(const struct leg *leg, const struct packet *packet);

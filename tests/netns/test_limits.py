@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What peers and programs cannot make us hold for ever."""
 import json
+import socket
 import time
 
 import tap
-from lab import expect, expect_eq
-from rfc import both_ways, connected, end_of, wait_ended
+from lab import expect, expect_eq, idle
+from rfc import both_ways, connected, end_of, ping, wait_ended
 
 
 def test_key_exchange_without_end(lab):
@@ -64,6 +65,33 @@ def test_stalled_connections_leave_room_for_others(lab):
     expect(took < 5, "nobody starves", took)
     for s in stalled:
         s.close()
+
+
+def probing(sock):
+    """With keep-alive as fast as it goes."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+        sock.setsockopt(socket.IPPROTO_TCP, option, 1)
+
+
+@tap.timeout(60)
+def test_keep_alive_of_the_application(lab):
+    """A program's keep-alive finds out that the peer is gone, clear or encrypted; while the peer is
+    there it only costs packets."""
+    r, a, b = lab.pair()
+    with connected(a, b, 7000) as (c, s), connected(a, b, 7001) as (c2, s2):
+        ping(c, s)
+        ping(c2, s2)
+        probing(c)
+        probing(c2)
+        idle(3)
+        ping(c, s)
+        r.forward_rules(f"ip saddr {b.ip4} tcp sport 7000 drop")
+        began = time.monotonic()
+        expect_eq(end_of(c, 30)[0], "reset")
+        took = time.monotonic() - began
+        expect(7 < took < 25, "about ten probes", took)
+        ping(c2, s2)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ static inline void relay_flow_input(struct relay *r, struct flow *f, enum side s
         buf_unref(buf);
         return;
     }
+    if (!relay_note(r, f, side, packet)) {
+        buf_unref(buf);
+        return;
+    }
     if (side == SIDE_OUTER && !(packet->flags & PACKET_SYN))
         leg->ack_option.len = 0;
     if (side == SIDE_OUTER && leg_is_syn_again(leg, packet))

@@ -10,6 +10,7 @@
 
 #include "relay_input.h"
 #include "tcpcrypt/resume.h"
+#include "tunnel/silence.h"
 
 static struct relay relay;
 static struct peer app, net;
@@ -675,6 +676,46 @@ static void test_key_timeout_spares_others(void **state)
     tick(&later_ms, 1000);
     assert_int_equal(the_flow()->phase, FLOW_RELAYING);
     assert_null(relay.flows.keying_old);
+}
+
+/* One half has ended, and nothing comes any more from anybody. */
+static void test_half_closed_and_silent(void **state)
+{
+    unsigned later_ms = 0;
+
+    open_outbound();
+    settle();
+    peer_send(&app, PACKET_FIN | PACKET_ACK, NULL, 0);
+    app.seq++;
+    settle();
+    for (int i = 0; i < SILENCE_PROBES_MAX; i++) {
+        tick(&later_ms, SILENCE_LOOK_MS / 1000);
+        assert_int_equal(the_flow()->phase, FLOW_RELAYING);
+    }
+    tick(&later_ms, SILENCE_LOOK_MS / 1000);
+    tick(&later_ms, SILENCE_LOOK_MS / 1000);
+    assert_null(the_flow());
+    expect_end(TUNNEL_END_TIMEOUT, TCNS_OK);
+}
+
+/* Both kernels answer: it may wait. */
+static void test_half_closed_and_alive(void **state)
+{
+    unsigned later_ms = 0;
+
+    open_outbound();
+    settle();
+    peer_send(&app, PACKET_FIN | PACKET_ACK, NULL, 0);
+    app.seq++;
+    settle();
+    for (int i = 0; i < 3 * SILENCE_PROBES_MAX; i++) {
+        tick(&later_ms, SILENCE_LOOK_MS / 1000);
+        peer_ack(&app);
+        peer_ack(&net);
+        wire_discard(SIDE_INNER);
+        wire_discard(SIDE_OUTER);
+    }
+    assert_int_equal(the_flow()->phase, FLOW_RELAYING);
 }
 
 static void test_peer_without_eno(void **state)
@@ -1690,6 +1731,8 @@ int main(void)
         TEST(test_key_exchange_without_end),
         TEST(test_key_exchange_without_begin),
         TEST(test_key_timeout_spares_others),
+        TEST(test_half_closed_and_silent),
+        TEST(test_half_closed_and_alive),
         TEST(test_peer_without_eno),
         TEST(test_inbound_without_eno),
         TEST(test_inbound_eno_stripped),
