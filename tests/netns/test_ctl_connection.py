@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 
@@ -63,7 +62,7 @@ def call_as(ns, user, method, **params):
     """The same, as another user without any capability. Return: parameters, or the error's name."""
     text = json.dumps({"method": f"org.tcpcrypt.Ns1.{method}", "parameters": params})
     r = ns.run("setpriv", "--reuid", user, "--regid", user, "--clear-groups", "--inh-caps=-all",
-               sys.executable, "-c", CALL, text)
+               "/usr/bin/python3", "-c", CALL, text)
     answer = json.loads(r.stdout)
     return answer.get("error") or answer["parameters"]
 
@@ -334,7 +333,7 @@ def test_who_may_name_a_tuple(lab):
             expect_eq(call(a, method, **at), {}, "root")
     with b.listen(81) as listener:
         owner = a.popen("setpriv", "--reuid", 1000, "--regid", 1000, "--clear-groups",
-                        sys.executable, "-c", "import socket, sys, time\n"
+                        "/usr/bin/python3", "-c", "import socket, sys, time\n"
                         f"s = socket.create_connection(({b.ip4!r}, 81))\n"
                         "time.sleep(60)")
         s, (_, port) = listener.accept()

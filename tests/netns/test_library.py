@@ -7,7 +7,6 @@ import json
 import os
 import select
 import socket
-import sys
 import threading
 
 import tap
@@ -268,19 +267,28 @@ sys.stdin.read()
 """
 
 
+def as_user(a, b, *more):
+    with b.listen(80) as listener:
+        p = a.popen("setpriv", "--reuid", 1000, "--regid", 1000, "--clear-groups",
+                    "--inh-caps=-all", *more, "/usr/bin/python3", "-c", USER,
+                    os.path.dirname(os.path.abspath(__file__)), b.ip4,
+                    env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+        wait_for(lambda: p.out() or p.poll() is not None, 15, "the user's program")
+        expect_eq(p.out(), "done\n", p.err())
+        listener.accept()[0].close()
+        p.stop()
+
+
 def test_as_any_user(lab):
     """No capability, no privilege: the owner of a socket decides for that socket."""
     _, a, b = lab.pair()
-    with b.listen(80) as listener:
-        p = a.popen("setpriv", "--reuid", 1000, "--regid", 1000, "--clear-groups",
-                    "--inh-caps=-all", sys.executable, "-c", USER,
-                    os.path.dirname(os.path.abspath(__file__)), b.ip4,
-                    env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
-        s = listener.accept()[0]
-        wait_for(lambda: p.out() or p.poll() is not None, what="the user's program")
-        expect_eq(p.out(), "done\n", p.err())
-        s.close()
-        p.stop()
+    as_user(a, b)
+
+
+def test_as_root_of_a_user_namespace(lab):
+    """As in a container whose users the daemon has no names for."""
+    _, a, b = lab.pair()
+    as_user(a, b, "unshare", "--user", "--map-root-user")
 
 
 def test_other_doors(lab):
