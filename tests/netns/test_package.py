@@ -164,6 +164,36 @@ def test_distribution_is_whole(lab):
     shutil.rmtree(f"{tree}/b")
 
 
+USER_BUILD = """project('user', 'c')
+dep = dependency('libtcpcrypt', fallback: 'tcpcrypt-ns')
+executable('user', 'user.c', dependencies: dep)
+"""
+WORDS = "the connection is not encrypted\n"
+USER = """#include <stdio.h>
+#include <errno.h>
+#include <tcpcrypt/tcpcrypt.h>
+int main(void) { return puts(tcpcrypt_strerror(ENODATA)) < 0; }
+"""
+
+
+@tap.timeout(120)
+def test_as_a_subproject(lab):
+    """Another project needs no more than the distribution under its subprojects/."""
+    user = lab.file("user")
+    os.makedirs(f"{user}/subprojects")
+    os.symlink(distribution(), f"{user}/subprojects/tcpcrypt-ns")
+    for name, text in (("meson.build", USER_BUILD), ("user.c", USER)):
+        with open(f"{user}/{name}", "w") as f:
+            f.write(text)
+    out = run("meson", "setup", "b", "--wrap-mode=nodownload", cwd=user)
+    expect("subproject tcpcrypt-ns" in out.lower(), out)
+    run("ninja", "-C", "b", "-j2", "user", cwd=user)
+    expect_eq(run("b/user", cwd=user), WORDS)
+    # Its tests are not the other project's.
+    out = run("meson", "test", "-C", "b", "--list", "--no-rebuild", cwd=user, check=False)
+    expect("No tests defined." in out, out)
+
+
 def test_build_dependencies_are_those_of_the_setup(lab):
     setup = open(os.path.join(TOP, "netns-scripts", "setup")).read()
     listed = re.search(r"^packages=\((.*?)^\)", setup, re.M | re.S)[1].split()
@@ -195,8 +225,17 @@ def test_packages_in_a_clean_root(lab):
     inside.run("tcpcrypt-ns", "up", "--netns", "self", "--bypass", "none")
     works_encrypted(a, b)
     inside.run("tcpcrypt-ns", "down", "--netns", "self")
+    # With the -dev package something can be built against the root.
+    with open(f"{root}/tmp/user.c", "w") as f:
+        f.write(USER)
+    env = {**os.environ, "PKG_CONFIG_SYSROOT_DIR": root,
+           "PKG_CONFIG_LIBDIR": glob.glob(f"{root}/usr/lib/*/pkgconfig")[0]}
+    flags = run("pkg-config", "--cflags", "--libs", "libtcpcrypt", env=env).split()
+    run("cc", f"{root}/tmp/user.c", *flags, "-o", f"{root}/tmp/user")
+    expect_eq(inside.run("/tmp/user"), WORDS)
     installed = set(listing(root)) - set(before)
-    for path in ("/usr/bin/tcpcrypt-ns", "/usr/share/man/man1/tcpcrypt-ns.1.gz",
+    for path in ("/usr/bin/tcpcrypt-ns", "/usr/include/tcpcrypt/tcpcrypt.h",
+                 "/usr/share/man/man3/libtcpcrypt.3.gz", "/usr/share/man/man1/tcpcrypt-ns.1.gz",
                  "/usr/lib/systemd/system/tcpcrypt-ns@.service", "/etc/apparmor.d/tcpcrypt-ns",
                  "/usr/share/bash-completion/completions/tcpcrypt-ns",
                  "/usr/share/zsh/vendor-completions/_tcpcrypt-ns",
