@@ -155,6 +155,16 @@ static void print_namespace(struct status_text *s)
     print_line(s, "namespace", text);
 }
 
+static void print_policy(struct status_text *s)
+{
+    char text[TEXT_LEN] = "", word[TEXT_LEN];
+
+    add(text, "%s", take_text(s, "policy", word));
+    if (*take_text(s, "require_udp", word))
+        add(text, "; where encryption is required, UDP: %s", word);
+    print_line(s, "policy", text);
+}
+
 /* "22,443" with blanks, so that it can wrap. */
 static void print_ports(struct status_text *s, const char *title, const char *key)
 {
@@ -178,7 +188,8 @@ static void print_options(struct status_text *s)
         add(text, "keep-alive off, ");
     add(text, "new keys after %lld bytes, ", take_number(s, "rekey_bytes"));
     add(text, "application-aware %s, ", take_text(s, "app_aware", word));
-    add(text, "fallback for %lld s", take_number(s, "fallback_time"));
+    add(text, "fallback for %lld s, ", take_number(s, "fallback_time"));
+    add(text, "key exchange within %lld s", take_number(s, "key_timeout"));
     print_line(s, "options", text);
 }
 
@@ -279,11 +290,11 @@ void status_text_print(const json_t *status, FILE *out, const struct term *term)
         .status = status,
         .left = json_copy((json_t *)(uintptr_t)status), /* members are borrowed */
     };
-    char text[TEXT_LEN] = "", word[TEXT_LEN];
+    char text[TEXT_LEN] = "";
 
     print_daemon(&s);
     print_namespace(&s);
-    print_line(&s, "policy", take_text(&s, "policy", word));
+    print_policy(&s);
     print_ports(&s, "bypassed", "bypass");
     take_list(&s, "teps", text, "");
     print_line(&s, "exchanges", text);
