@@ -96,7 +96,7 @@ local f_ip_dst, f_ip6_dst = Field.new("ip.dst"), Field.new("ipv6.dst")
 
 -- --- The key log ------------------------------------------------------------------
 
-local sessions = {} -- by direction: a list of {id, aead, [generation] = {key, nonce}}
+local sessions = {} -- by direction: a list of {id, [generation] = {aead, key, nonce}}
 local keylog_len = 0
 
 local function unhex(s)
@@ -111,10 +111,14 @@ end
 local function parse_addr(text)
     local a, b, c, d = text:match("^(%d+)%.(%d+)%.(%d+)%.(%d+)$")
     if a then
-        return string.char(a, b, c, d)
+        local largest = math.max(a, b, c, d)
+        return largest < 256 and string.char(a, b, c, d) or nil
     end
     local function groups(part)
         local out = {}
+        if part:match("^:") or part:match(":$") or part:match("::") then
+            return nil
+        end
         for g in part:gmatch("[^:]+") do
             if not g:match("^%x%x?%x?%x?$") then
                 return nil
@@ -152,10 +156,12 @@ local function read_line(line)
         session = s.id == id and s or session
     end
     if not session then
-        session = {id = id, aead = tonumber(cipher, 16)}
+        session = {id = id}
         list[#list + 1] = session
     end
-    session[tonumber(generation)] = {key = unhex(key), nonce = unhex(nonce)}
+    session[tonumber(generation)] = {
+        aead = tonumber(cipher, 16), key = unhex(key), nonce = unhex(nonce),
+    }
 end
 
 -- Reads what the file has more than at the last look: captures may be live.
@@ -415,7 +421,7 @@ end
 
 local function try(session, generation, offset, raw)
     local k = session[generation]
-    return k and aead.open(session.aead, k.key, aead.frame_nonce(k.nonce, offset), raw:sub(1, 3),
+    return k and aead.open(k.aead, k.key, aead.frame_nonce(k.nonce, offset), raw:sub(1, 3),
                            raw:sub(4))
 end
 

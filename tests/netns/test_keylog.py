@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 
@@ -103,6 +104,33 @@ def test_fresh_and_resumed(lab):
     expect_eq(sum(v == "1" for v in values(pcap, "tcpcrypt.flags.fin", keylog=keys)), 4, "FINp")
     two_pass = tshark(pcap, "-2", "-R", "tcpcrypt.text == \"answer\"", keylog=keys)
     expect_eq(two_pass.count("\n"), 2, "the same at the second look")
+
+
+def test_urgent_mark(lab):
+    """URGp and its offset, of a frame with an urgent byte."""
+    r, a, b = lab.star("a", "b")
+    keys = lab.file("keys")
+    a.up("--keylog", keys)
+    b.up()
+    a.offload(False)
+    dump = Tcpdump(r, a.peer_if, lab.file("wire.pcap"))
+    listener = b.listen(7000)
+    c = a.connect(b.ip4, 7000)
+    s, _ = listener.accept()
+    listener.close()
+    c.sendall(b"q")
+    expect_eq(s.recv(1), b"q")
+    c.send(b"ab!", socket.MSG_OOB)
+    expect_eq(s.recv(10), b"ab")
+    expect_eq(s.recv(1, socket.MSG_OOB), b"!")
+    c.close()
+    expect_eq(s.recv(1), b"")
+    s.close()
+    dump.stop(1)
+    rows = fields(dump.path, "tcpcrypt.flags.urg", "tcpcrypt.urgent", "tcpcrypt.text", keylog=keys,
+                  show="tcpcrypt.flags.urg == 1")
+    expect_eq(len(rows), 1)
+    expect_eq((rows[0]["tcpcrypt.urgent"], rows[0]["tcpcrypt.text"]), (["2"], ["ab!"]))
 
 
 def test_session_ids_and_lines(lab):
