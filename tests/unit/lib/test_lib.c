@@ -344,7 +344,7 @@ static void check_patience(void)
     expect_errno(tcpcrypt_get_info(tcp, &info, sizeof(info)), ETIMEDOUT);
     double took_ms = (now_s() - start) * 1e3;
     assert_true(took_ms > TCPCRYPT_TIMEOUT_MS - 100);
-    assert_true(took_ms < TCPCRYPT_TIMEOUT_MS + 1000);
+    assert_true(took_ms < TCPCRYPT_TIMEOUT_MS + 5000);
 }
 
 static void test_silent_daemon(void **state)
@@ -393,7 +393,7 @@ static void test_hung_up(void **state)
 static void test_wait(void **state)
 {
     start_daemon(ANSWERS, IN_STATE("clear"));
-    assert_int_equal(tcpcrypt_wait(tcp, 1234), TCPCRYPT_CLEAR);
+    assert_int_equal(tcpcrypt_wait(tcp, 12999), TCPCRYPT_CLEAR);
     stop_daemon();
     assert_true(was_said("\"wait\":12"));
     start_daemon(ANSWERS, IN_STATE("clear"));
@@ -423,7 +423,7 @@ static void test_wait_for_the_connection(void **state)
     start_daemon(ANSWERS, ENCRYPTED);
     double start = now_s();
     expect_errno(tcpcrypt_wait(fds[2], 200), ETIMEDOUT);
-    assert_true(now_s() - start > 0.15 && now_s() - start < 1.5);
+    assert_true(now_s() - start > 0.15 && now_s() - start < 8);
     assert_int_equal(d.calls, 0);
     stop_daemon();
     close(listener);
