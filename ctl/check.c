@@ -4,13 +4,14 @@
 #include "ctl/check.h"
 
 #include <stdarg.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "ctl/cli.h"
+#include "ctl/term.h"
 
 #define TEXT_LEN   512
 #define NAME_WIDTH 12
+#define INDENT     (4 + 2 + NAME_WIDTH + 1)
 
 const char *check_level_name(enum check_level level)
 {
@@ -19,21 +20,16 @@ const char *check_level_name(enum check_level level)
     return names[level];
 }
 
-static const char *color_of(enum check_level level)
-{
-    static const char *const colors[CHECK_LEVEL_CNT] = {"\033[32m", "\033[33m", "\033[31m"};
-
-    return isatty(STDOUT_FILENO) && !getenv("NO_COLOR") ? colors[level] : "";
-}
-
 static void print_line(enum check_level level, const char *name, const char *text, const char *fix)
 {
-    const char *color = color_of(level);
+    static const enum term_colour colours[CHECK_LEVEL_CNT] = {TERM_GOOD, TERM_WARN, TERM_BAD};
+    struct term t = term_stdout();
 
-    printf("%s%-4s%s  %-*s %s\n", color, check_level_name(level), *color ? "\033[0m" : "",
-           NAME_WIDTH, name, text);
+    printf("%s%-4s%s  %-*s ", term_colour(&t, colours[level]), check_level_name(level),
+           term_colour(&t, TERM_PLAIN), NAME_WIDTH, name);
+    term_print_words(text, INDENT, t.width);
     if (fix)
-        printf("%*s fix: %s\n", 6 + NAME_WIDTH, "", fix);
+        printf("%*sfix: %s\n", INDENT, "", fix); /* whole, so that it can be copied */
     fflush(stdout);
 }
 

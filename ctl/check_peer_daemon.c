@@ -174,8 +174,7 @@ static void on_session(struct peer_check *p, const json_t *session)
         read_info(p, session);
     if (p->verdict == PEER_SUPPORTED && !p->info.has_id)
         p->verdict = PEER_NO_SESSION;
-    check_say(p->c, p->verdict == PEER_SUPPORTED ? CHECK_OK : CHECK_WARN, "session",
-              p->verdict == PEER_SUPPORTED ? NULL : "see the verdict",
+    check_say(p->c, p->verdict == PEER_SUPPORTED ? CHECK_OK : CHECK_WARN, "session", NULL,
               "the daemon says of the connection: %s, %s",
               json_string_value(json_object_get(session, "state")), reason ? reason : "?");
 }
@@ -184,11 +183,11 @@ static void on_failure(struct peer_check *p, struct ctlclient *client, int err, 
 {
     char reason[REASON_LEN];
 
-    check_say(p->c, CHECK_WARN, "connect", "see the verdict", "a connection cannot be opened: %s",
+    check_say(p->c, CHECK_WARN, "connect", NULL, "a connection cannot be opened: %s",
               strerror(-err));
     reason_of_ended(client, p, port, reason);
     if (strcmp(reason, "require-refused") == 0) {
-        check_say(p->c, CHECK_WARN, "session", "see the verdict",
+        check_say(p->c, CHECK_WARN, "session", NULL,
                   "the policy here requires encryption, and the peer did not agree");
         p->verdict = PEER_NO_ENO;
     } else if (err == -ECONNREFUSED) {

@@ -42,17 +42,15 @@ static void say_answer(const struct peer_check *p, const char *name, const struc
         check_say(p->c, CHECK_OK, name, NULL, "%s is answered, after %d ms", what, t->rtt_ms);
         break;
     case PROBE_RST:
-        check_say(p->c, CHECK_WARN, name, "see the verdict", "%s is refused, after %d ms", what,
-                  t->rtt_ms);
+        check_say(p->c, CHECK_WARN, name, NULL, "%s is refused, after %d ms", what, t->rtt_ms);
         break;
     case PROBE_ICMP:
-        check_say(p->c, CHECK_WARN, name, "see the verdict",
-                  "%s has an error from %s: ICMP type %u, code %u", what, addr_str(&t->from, from),
-                  t->icmp_type, t->icmp_code);
+        check_say(p->c, CHECK_WARN, name, NULL, "%s has an error from %s: ICMP type %u, code %u",
+                  what, addr_str(&t->from, from), t->icmp_type, t->icmp_code);
         break;
     case PROBE_NONE:
-        check_say(p->c, CHECK_WARN, name, "see the verdict", "%s, sent %d times, is not answered",
-                  what, TRIES_CNT);
+        check_say(p->c, CHECK_WARN, name, NULL, "%s, sent %d times, is not answered", what,
+                  TRIES_CNT);
         break;
     }
 }
@@ -61,7 +59,7 @@ static void say_answer(const struct peer_check *p, const char *name, const struc
 
 static void no_keys(struct peer_check *p, const char *why)
 {
-    check_say(p->c, CHECK_FAIL, "session", "see the verdict", "no keys: %s", why);
+    check_say(p->c, CHECK_FAIL, "session", NULL, "no keys: %s", why);
     p->verdict = PEER_NO_SESSION;
 }
 
@@ -269,19 +267,19 @@ static int without_option(struct peer_check *p, struct probe *probe, const struc
     size_t nops = longest_nops(eno);
     struct walk w = {.intact = 0};
 
-    check_say(p->c, CHECK_WARN, "answer", "see the verdict", "the answer has no TCP-ENO option");
+    check_say(p->c, CHECK_WARN, "answer", NULL, "the answer has no TCP-ENO option");
     p->verdict = PEER_NO_ENO;
     int err = walk_path(p, probe, eno->option, eno->option_len, &w);
     if (err)
         return err;
     if (w.answered == 1 && is_behind_router(p)) {
-        check_say(p->c, CHECK_WARN, "path", "see the verdict",
+        check_say(p->c, CHECK_WARN, "path", NULL,
                   "a packet that may not go further than the first hop is answered");
         p->verdict = PEER_ENDED_NEARBY;
     } else if (w.harmed) {
         p->verdict = w.harm == PROBE_QUOTE_GONE ? PEER_STRIPPED_OUT : PEER_CHANGED;
     } else if (nops >= NOPS_OF_OPTION && nops > longest_nops(plain)) {
-        check_say(p->c, CHECK_WARN, "answer", "see the verdict",
+        check_say(p->c, CHECK_WARN, "answer", NULL,
                   "it has %zu no-ops where the answer to a SYN without TCP-ENO has none: an option "
                   "was overwritten",
                   nops);
@@ -302,7 +300,7 @@ static int not_agreed(struct peer_check *p, struct probe *probe, const struct se
     session_get_info(s, &info);
     if (info.reason == SESSION_REASON_PEER_NO_ENO)
         return without_option(p, probe, plain, eno);
-    check_say(p->c, CHECK_WARN, "answer", "see the verdict", "the answer's option does not do: %s",
+    check_say(p->c, CHECK_WARN, "answer", NULL, "the answer's option does not do: %s",
               session_reason_name(info.reason));
     p->verdict = info.reason == SESSION_REASON_ROLE_CONFLICT     ? PEER_REFLECTED
                  : info.reason == SESSION_REASON_PEER_ILL_FORMED ? PEER_CHANGED

@@ -12,8 +12,10 @@
 #include <string.h>
 
 #include "ctl/ctldial.h"
+#include "ctl/term.h"
 
-#define PROGRAM "tcpcrypt-ns"
+#define PROGRAM    "tcpcrypt-ns"
+#define HELP_WIDTH 78
 
 static int usage_code = EXIT_USAGE;
 static const char *value_place;
@@ -84,24 +86,6 @@ static void print_indented(const char *text, int indent)
     }
 }
 
-static void print_wrapped(const char *text)
-{
-    int column = 0;
-
-    while (*text) {
-        int len = (int)strcspn(text, " ");
-
-        if (column > 0 && column + 1 + len > 78) {
-            putchar('\n');
-            column = 0;
-        }
-        column += printf("%s%.*s", column > 0 ? " " : "", len, text);
-        text += len;
-        text += strspn(text, " ");
-    }
-    putchar('\n');
-}
-
 static void print_option(const struct cli_option *o)
 {
     if (cli_is_letter(o->id))
@@ -118,7 +102,7 @@ static void verb_help(const struct cli_verb *verb)
            verb->operands ? " " : "", verb->operands ? verb->operands : "");
     printf("%s\n\n", verb->summary);
     if (verb->help) {
-        print_wrapped(verb->help);
+        term_print_words(verb->help, 0, HELP_WIDTH);
         putchar('\n');
     }
     for (const struct cli_option *o = verb->options; o && o->id != OPT_END; o++)

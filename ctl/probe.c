@@ -218,7 +218,8 @@ static int send_segment(struct probe *p, const struct probe_try *t, uint8_t flag
     uint32_t sum = packet_pseudo_sum(&p->src, &p->dst, IPPROTO_TCP, len);
     uint16_t folded = (uint16_t)~packet_sum_fold(packet_sum(s, len, sum));
     memcpy(s + 16, &folded, 2);
-    if (send(p->tcp_fd, s, len, MSG_NOSIGNAL) >= 0)
+    /* The first may give the error of an earlier packet. */
+    if (send(p->tcp_fd, s, len, MSG_NOSIGNAL) >= 0 || send(p->tcp_fd, s, len, MSG_NOSIGNAL) >= 0)
         return 0;
     return errno == EAGAIN || errno == ENOBUFS ? 0 : -errno; /* like a loss on the way */
 }

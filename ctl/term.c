@@ -3,6 +3,7 @@
  */
 #include "ctl/term.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -51,4 +52,22 @@ const char *term_colour(const struct term *t, enum term_colour colour)
     };
 
     return t->has_colour ? sequences[colour] : "";
+}
+
+void term_print_words(const char *text, int indent, int width)
+{
+    int column = indent;
+
+    while (*text) {
+        int len = (int)strcspn(text, " ");
+
+        if (column > indent && width > 0 && column + 1 + len > width) {
+            printf("\n%*s", indent, "");
+            column = indent;
+        }
+        column += printf("%s%.*s", column > indent ? " " : "", len, text);
+        text += len;
+        text += strspn(text, " ");
+    }
+    putchar('\n');
 }

@@ -22,4 +22,8 @@ enum term_colour { TERM_PLAIN, TERM_GOOD, TERM_WARN, TERM_BAD, TERM_DIM };
  * are no colours. */
 const char *term_colour(const struct term *t, enum term_colour colour);
 
+/* Prints text and a newline, broken between words before width (0: not at all). The cursor is
+ * at column indent, where continued lines begin, too. */
+void term_print_words(const char *text, int indent, int width);
+
 #endif
