@@ -34,7 +34,7 @@ static const struct table_column live_columns[] = {
     {"ROLE", .drop = 1},
     {"TEP", .drop = 2},
     {"AEAD", .drop = 3},
-    {"SESSION ID", .narrow = 4, .min = 12, .drop = 8},
+    {"SESSION ID", .narrow = 4, .min = 10, .drop = 8},
 };
 static const struct column live_cells[] = {
     {END, "local"},          {END, "peer"},    {WORD, "dir"},   {WORD, "state"},

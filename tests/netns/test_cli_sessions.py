@@ -250,6 +250,7 @@ def test_widths(lab):
         expect(full in on_terminal(a_argv, 220), "the whole id where there is room")
         narrow = on_terminal([*a_argv, "--port", "80"], 80)
         expect(re.search(re.escape(full[:8]) + r"\w*\.\.", narrow), "a part of it at 80", narrow)
+        expect("AUTH" in narrow, "encrypted is not authenticated", narrow)
     with connections(a, (b, 82, "fd77:2::3333:4444:5555:6666")):
         line = ESCAPES.sub("", on_terminal(a_argv, 80)).splitlines()[1]
         expect("]:82 " in line and "encrypted" in line and len(line) <= 80, "a long address", line)

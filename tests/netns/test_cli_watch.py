@@ -290,6 +290,17 @@ def test_sid_wrong_use(lab):
     expect_eq(a.tcns("sid", one, one, check=False).returncode, 3, "no daemon")
 
 
+def test_permission(lab):
+    """Who may not enter the namespace, nor its door, is told so with exit code 4."""
+    _, a = lab.star("a")
+    a.up()
+    one = "192.0.2.1:1"
+    for args in (("sid", one, one), ("watch",), ("tcnetstat",), ("status",), ("sessions",)):
+        r = subprocess.run([*NOBODY, binary(), args[0], "-n", a.path, *args[1:]], text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        expect_eq((r.returncode, r.stdout), (4, ""), f"{args}: {r.stderr}")
+
+
 # --- tcnetstat ----------------------------------------------------------------------------------
 
 

@@ -127,6 +127,15 @@ def test_wrong_places(lab):
     expect_eq(r.returncode, 2, r.stderr)
 
 
+def test_exec_has_it_too(lab):
+    """A command can ask the daemon of its namespace by a path that it was told."""
+    _, a = lab.star("a")
+    place = lab.file("door")
+    r = a.run(binary(), "exec", "--ctl", place, "--", binary(), "status", "--json", "-u", place)
+    expect_eq(json.loads(r.stdout)["policy"], "prefer")
+    expect(not os.path.exists(place), "removed")
+
+
 # --- The port of --ctl ------------------------------------------------------------------------------
 
 
@@ -222,7 +231,9 @@ def memory(ns):
 
 FLOOD = """
 import socket, sys, time
-kind, seconds = sys.argv[1], float(sys.argv[2])
+kind, seconds, port = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+family, place = ((socket.AF_INET, ("127.0.0.1", port)) if port
+                 else (socket.AF_UNIX, "\\0tcpcrypt-ns"))
 half = b'{"method":"org.tcpcrypt.Ns1.Get'
 huge = b'{"method":"' + 70000 * b'x'
 many = 200 * b'{"method":"org.varlink.service.GetInterfaceDescription",' \\
@@ -230,10 +241,10 @@ many = 200 * b'{"method":"org.varlink.service.GetInterfaceDescription",' \\
 what = {"half": half, "huge": huge, "many": many, "none": b""}[kind]
 until, keep, cnt = time.monotonic() + seconds, [], 0
 while time.monotonic() < until:
-    s = socket.socket(socket.AF_UNIX)
+    s = socket.socket(family)
     s.settimeout(5)
     try:
-        s.connect("\\0tcpcrypt-ns")
+        s.connect(place)
         s.setblocking(False)
         s.send(what)
     except OSError:
@@ -249,15 +260,15 @@ print(cnt)
 @tap.timeout(60)
 def test_floods(lab):
     """Thousands of clients of another user: root's calls at the same door, and connections,
-    go on; memory does not grow."""
+    go on; memory does not grow. The same by the port, where users are not known."""
     _, a, b = lab.star("a", "b")
-    a.up()
+    a.up("--ctl", ":7777")
     b.up()
     with b.listen(80) as listener, a.connect(b.ip4, 80) as c:
         s = listener.accept()[0]
-        for kind in ("none", "half", "huge", "many"):
+        for kind, port in (("none", 0), ("half", 0), ("huge", 0), ("many", 0), ("half", 7777)):
             before, pid = memory(a)
-            p = a.popen(*NOBODY, "python3", "-c", FLOOD, kind, "2")
+            p = a.popen(*NOBODY, "python3", "-c", FLOOD, kind, "1.5", port)
             served, moved, slowest = 0, 0, 0
             while p.poll() is None:
                 start = time.monotonic()
