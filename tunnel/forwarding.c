@@ -5,9 +5,11 @@
 
 #include <linux/netconf.h>
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <netlink/attr.h>
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
+#include <netlink/route/link.h>
 
 static int on_answer(struct nl_msg *msg, void *arg)
 {
@@ -40,4 +42,24 @@ bool forwarding_ask(struct nl_sock *ask, int family)
         nl_cb_put(cb);
     nlmsg_free(msg);
     return on;
+}
+
+static void count_device(struct nl_object *o, void *arg)
+{
+    int *cnt = arg;
+
+    if (!(rtnl_link_get_flags((struct rtnl_link *)o) & IFF_LOOPBACK))
+        ++*cnt;
+}
+
+bool forwarding_is_possible(struct nl_sock *ask)
+{
+    struct nl_cache *links = NULL;
+    int cnt = 0;
+
+    if (rtnl_link_alloc_cache(ask, AF_UNSPEC, &links) < 0)
+        return true;
+    nl_cache_foreach(links, count_device, &cnt);
+    nl_cache_free(links);
+    return cnt > 2;
 }

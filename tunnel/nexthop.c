@@ -516,7 +516,8 @@ bool nexthop_forwards(struct nexthop *n, bool ipv4)
     int64_t now = clock_coarse_ms();
 
     if (n->forwards_at_ms[ipv4] == 0 || now - n->forwards_at_ms[ipv4] > FORWARDS_AGE_MS) {
-        n->forwards[ipv4] = forwarding_ask(n->ask, ipv4 ? AF_INET : AF_INET6);
+        n->forwards[ipv4] =
+            forwarding_ask(n->ask, ipv4 ? AF_INET : AF_INET6) && forwarding_is_possible(n->ask);
         n->forwards_at_ms[ipv4] = now;
     }
     return n->forwards[ipv4];
