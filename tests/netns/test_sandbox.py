@@ -62,7 +62,7 @@ REGS = ("r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip 
         "fs_base gs_base ds es fs gs").split()
 SYS = {"open": 2, "socket": 41, "connect": 42, "fork": 57, "execve": 59, "kill": 62, "ptrace": 101,
        "setuid": 105, "chroot": 161, "mount": 165, "openat": 257, "bpf": 321, "openat2": 437,
-       "mprotect": 10, "getpid": 39}
+       "mprotect": 10, "getpid": 39, "epoll_wait": 232}
 
 
 class Injector:
@@ -84,10 +84,18 @@ class Injector:
         self.ptrace(GETREGS, None, ctypes.addressof(data))
         return data
 
-    def __enter__(self):
+    def is_asleep(self):
+        """Stops it. Return: whether that was in a system call; else it goes on."""
         self.ptrace(ATTACH)
         os.waitpid(self.pid, 0)
         self.saved = self.regs()
+        if self.saved[REGS.index("orig_rax")] == SYS["epoll_wait"]:
+            return True
+        self.ptrace(DETACH)
+        return False
+
+    def __enter__(self):
+        wait_for(self.is_asleep, 5, "the worker waits for events")
         return self
 
     def __exit__(self, *exc):
