@@ -149,6 +149,7 @@ static const struct cli_option status_options[] = {
 
 static const struct cli_option metrics_options[] = {
     {OPT_NETNS, "netns", "NAME|PATH|PID|self", NETNS_FORMS "; default: self", NETNS_MORE},
+    CLIENT_OPTION,
     {OPT_LISTEN, "listen", "ADDRESS:PORT", "stay, and serve them over HTTP at /metrics",
      "The address is a number, [::1] for instance; without one all are meant. The first line "
      "printed is the URL. SIGTERM and SIGINT end it. Whoever reaches the port may read the "

@@ -209,7 +209,9 @@ static void put_levels(FILE *out, const struct metrics *m)
     gauge(out, "older_connections", "Connections older than the daemon, passed on untouched.",
           l->older_cnt);
     gauge(out, "buffer_bytes", "Bytes in buffers.", l->buffer_len);
-    gauge(out, "buffer_limit_bytes", "Above it packets with data are dropped.", l->buffer_max_len);
+    gauge(out, "buffer_limit_bytes",
+          "What they may hold; near it data of those connections that hold most is dropped.",
+          l->buffer_max_len);
     gauge(out, "resumption_peers", "Peers whose next connection may resume.", l->resume_cnt);
     gauge(out, "fallback_peers", "Peers that get no ENO option for a while.", l->fallback_cnt);
     family(out, "loop_lag_seconds", "histogram",

@@ -56,12 +56,14 @@ bool query_read_option(struct query *q, int id)
     }
 }
 
-/* A path is the same everywhere; a port is one of the namespace's own. */
-static int connect_at(const struct query *q, int netns_fd, struct ctlclient *ret)
+int query_dial(const char *ctl, int netns_fd, struct ctlclient *ret)
 {
-    int err = q->ctl[0] == ':' ? netns_enter(netns_fd) : 0;
+    if (!ctl)
+        return ctlclient_init(ret, netns_fd);
+    /* A path is the same everywhere; a port is one of the namespace's own. */
+    int err = ctl[0] == ':' ? netns_enter(netns_fd) : 0;
 
-    return err ? err : ctlclient_init_at(ret, q->ctl);
+    return err ? err : ctlclient_init_at(ret, ctl);
 }
 
 int query_try_connect(struct query *q)
@@ -72,7 +74,7 @@ int query_try_connect(struct query *q)
         die(cli_exit_code(fd), "namespace \"%s\": %s", q->netns, netns_strerror(fd));
     if (q->wait_s > 0)
         ctlclient_await(fd, q->wait_s);
-    int err = q->ctl ? connect_at(q, fd, &q->client) : ctlclient_init(&q->client, fd);
+    int err = query_dial(q->ctl, fd, &q->client);
     close(fd);
     return err;
 }

@@ -30,6 +30,10 @@ bool query_read_option(struct query *q, int id);
 void query_connect(struct query *q);
 /* Return: 0; -ECONNREFUSED when no daemon answers; -errno. */
 int query_try_connect(struct query *q);
+/* Connects to the daemon of a namespace, at its place ctl, or where it always listens (NULL);
+ * the calling thread may end up inside. Return: as ctlclient_init(). */
+int query_dial(const char *ctl, int netns_fd, struct ctlclient *ret);
+
 void query_done(struct query *q);
 
 /* Sends a call; takes params, NULL: none. Exits on failure. */

@@ -18,6 +18,7 @@
 #include "ctl/metrics.h"
 #include "ctl/netns.h"
 #include "ctl/ns1.h"
+#include "ctl/query.h"
 #include "ctl/serve.h"
 
 #define SCRAPE_PATIENCE_S 5
@@ -25,6 +26,7 @@
 struct metrics_verb {
     const struct cli_verb *verb;
     const char *netns;
+    const char *ctl; /* NULL: where it always listens */
     const char *listen;
     int netns_fd;
 };
@@ -35,7 +37,7 @@ static int ask(const struct metrics_verb *v, json_t **ret)
     struct ctlclient client = CTLCLIENT_NONE;
     char error[CTLCLIENT_ERROR_LEN];
 
-    int err = ctlclient_init(&client, v->netns_fd);
+    int err = query_dial(v->ctl, v->netns_fd, &client);
     if (err)
         return err;
     ctlclient_set_patience(&client, SCRAPE_PATIENCE_S);
@@ -107,6 +109,8 @@ int metrics_main(int argc, char **argv)
     while ((id = cli_next(v.verb, argc, argv)) != -1) {
         if (id == OPT_NETNS)
             v.netns = optarg;
+        else if (id == OPT_CTL)
+            v.ctl = cli_place(v.verb, optarg);
         else if (id == OPT_LISTEN)
             v.listen = optarg;
     }

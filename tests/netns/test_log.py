@@ -49,6 +49,8 @@ def test_each_end_has_its_line(lab):
     with b.listen(7002) as listener:
         c = a.connect(b.ip4, 7002)
         s, _ = listener.accept()
+        c.sendall(b"x")
+        expect_eq(s.recv(1), b"x")  # there are keys
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         s.close()
         c.close()

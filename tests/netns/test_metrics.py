@@ -191,6 +191,15 @@ def test_served_over_http(lab):
     expect_eq(p.stop(), 0, "SIGTERM ends it in order")
 
 
+def test_another_door(lab):
+    _, a = lab.star("a")
+    door = lab.file("door")
+    a.up("--ctl", door)
+    r = a.tcns("metrics", "--ctl", door)
+    expect(f"{PREFIX}build_info" in r.stdout, "by the door of --ctl", r.stdout)
+    expect_eq(a.tcns("metrics", "--ctl", door + "x", check=False).returncode, 3)
+
+
 def test_wrong_use(lab):
     _, a = lab.star("a")
     r = a.tcns("metrics", check=False)
