@@ -2,8 +2,12 @@
 """check --peer: what real middleboxes do to the option, with a daemon here and without one."""
 import contextlib
 import json
+import random
 import signal
+import socket
 import subprocess
+import threading
+import time
 
 import tap
 from lab import binary, expect, expect_eq, wait_for
@@ -297,6 +301,78 @@ def test_ended_nearby(lab):
     finally:
         p.send_signal(signal.SIGKILL)
         p.wait()
+
+
+# --- Who means harm -------------------------------------------------------------------------------
+
+
+def noise(ns, target, quoted_dst, seed, stop):
+    """ICMP errors of all lengths, whose quotations are almost right."""
+    rnd = random.Random(seed)
+    with ns.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as s:
+        while not stop.is_set():
+            quote = bytearray(rnd.randbytes(rnd.randrange(0, 80)))
+            if len(quote) > 20:
+                quote[0], quote[9] = 0x40 | rnd.randrange(16), 6
+                quote[16:20] = socket.inet_aton(quoted_dst)
+            with contextlib.suppress(OSError):
+                s.sendto(bytes([rnd.choice((3, 11)), rnd.randrange(16)]) + rnd.randbytes(6) + quote,
+                         (target, 0))
+            time.sleep(0.001)
+
+
+def test_hostile_answers(lab):
+    """Random options, random bytes for keys, ICMP noise meanwhile: a verdict, and no crash."""
+    rnd = random.Random(8548)
+
+    def answer(s):
+        if s.is_synack and rnd.random() < 0.3:
+            return [s.copy(options=rnd.randbytes(rnd.randrange(0, 41, 4)))]
+        if s.is_synack and s.eno():
+            return [s.with_eno(bytes([69, 4]) + rnd.choice((b"\1\x23", rnd.randbytes(2))))]
+        if not s.to_b and s.payload:
+            return [s.copy(payload=rnd.choice((rnd.randbytes(len(s.payload)),
+                                               s.payload[:4] + rnd.randbytes(len(s.payload) - 4))),
+                           seq=s.seq + rnd.choice((0, 0, 1, 1 << 31)))]
+        return None
+
+    with hosts(lab) as (box, a, b):
+        stop = threading.Event()
+        noisy = threading.Thread(target=noise, args=(b, a.ip4, b.ip4, 1, stop), daemon=True)
+        noisy.start()
+        try:
+            box.rule = answer
+            for _ in range(6):
+                peer(a, f"{b.ip4}:{PORT}")
+            box.rule = None
+            expect_eq(peer(a, f"{b.ip4}:{PORT}")[0], "supported", "the noise does not matter")
+        finally:
+            stop.set()
+            noisy.join(5)
+
+
+def test_hostile_server(lab):
+    """It says that it is a test-server, and is none."""
+    _, a, b = lab.star("a", "b")
+    answers = [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"\r\n\r\n" + b"[" * 16000, b"\0" * 40000,
+               b'\r\n\r\n{"reason":"\\u001b[31mpeer-no-eno\\n"}', b'\r\n\r\n{"reason":5}']
+    with b.listen(PORT) as listener:
+        def serve():
+            for i in range(2 * len(answers)):  # the probe without the option is reset at once
+                with contextlib.suppress(OSError):
+                    s, _ = listener.accept()
+                    s.settimeout(3)
+                    with s:
+                        if s.recv(1000):
+                            s.sendall(answers.pop(0))
+        for _ in range(3):
+            t = threading.Thread(target=serve, daemon=True)
+            t.start()
+        for _ in range(len(answers)):
+            verdict, _, lines = peer(a, f"http://{b.ip4}:{PORT}/")
+            expect_eq(verdict, "no-eno")
+            expect(all(" " <= c <= "~" for x in lines for c in x["text"]), lines)
+    expect_eq(len(answers), 0, "all were given")
 
 
 # --- A test-server knows more ----------------------------------------------------------------------
