@@ -70,9 +70,9 @@ def sentence(text):
 
 def man_operands(operands):
     out = []
-    for word in (operands or "").split():
+    for word in re.findall(r"\[[^]]*\]|\S+", operands or ""):
         if word.startswith("["):
-            out.append(f".Op Ar {word[1:].rstrip(']').lower().replace('...', ' ...')}")
+            out.append(f".Op Ar {word[1:-1].lower().replace('...', ' ...')}")
         elif word == "--":
             out.append(".Cm --")
         else:
