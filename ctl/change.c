@@ -109,38 +109,63 @@ int change_make(const struct daemon_options *now, const char *request, struct da
 
 /* --- Settings --------------------------------------------------------------------- */
 
-int change_store(const struct daemon_options *opts)
+static int write_all(int fd, const struct daemon_options *opts, const struct sockdiag_list *older)
 {
     struct iovec iov[] = {
         {(void *)(uintptr_t)opts, sizeof(*opts)},
         {opts->rules, opts->rule_cnt * sizeof(*opts->rules)},
     };
-    ssize_t len = (ssize_t)(iov[0].iov_len + iov[1].iov_len);
-    int fd = memfd_create("tcpcrypt-settings", MFD_CLOEXEC);
 
-    if (fd < 0)
-        return -errno;
-    if (pwritev(fd, iov, 2, 0) == len)
-        return fd;
-    close(fd);
-    return -EIO;
+    if (writev(fd, iov, 2) != (ssize_t)(iov[0].iov_len + iov[1].iov_len))
+        return -EIO;
+    for (size_t i = 0; i < older->cnt; i++)
+        if (write(fd, &older->sockets[i].tuple, sizeof(struct tuple)) != sizeof(struct tuple))
+            return -EIO;
+    return 0;
 }
 
-int change_load(int fd, struct daemon_options *ret)
+int change_store(const struct daemon_options *opts, const struct sockdiag_list *older)
+{
+    int fd = memfd_create("tcpcrypt-settings", MFD_CLOEXEC);
+    int err = fd < 0 ? -errno : write_all(fd, opts, older);
+
+    if (!err)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+/* Return: len bytes, caller frees; NULL when they are not there, or no memory. */
+static void *read_part(int fd, size_t len, off_t at)
+{
+    void *part = malloc(len ? len : 1);
+
+    if (part && pread(fd, part, len, at) == (ssize_t)len)
+        return part;
+    free(part);
+    return NULL;
+}
+
+int change_load(int fd, struct daemon_options *ret, struct tuple **ret_older, size_t *ret_cnt)
 {
     struct daemon_options from;
+    off_t all = lseek(fd, 0, SEEK_END), at = sizeof(from);
 
     if (pread(fd, &from, sizeof(from), 0) != (ssize_t)sizeof(from))
         return -EIO;
     size_t len = from.rule_cnt * sizeof(*from.rules);
-    from.rules = malloc(len ? len : 1);
-    if (!from.rules)
-        return -ENOMEM;
-    if (pread(fd, from.rules, len, sizeof(from)) != (ssize_t)len) {
+    size_t rest = (size_t)(all - at) - len;
+    from.rules = read_part(fd, len, at);
+    struct tuple *older = read_part(fd, rest, at + (off_t)len);
+    if (!from.rules || !older) {
         free(from.rules);
+        free(older);
         return -EIO;
     }
     settings_done(ret);
     settings_move(ret, &from);
+    *ret_older = older;
+    *ret_cnt = rest / sizeof(*older);
     return 0;
 }

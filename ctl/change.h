@@ -15,6 +15,7 @@
 
 #include "ctl/daemon.h"
 #include "ctl/settings.h"
+#include "ctl/sockdiag.h"
 
 #define CHANGE_TEXT_LEN    600
 #define CHANGE_REQUEST_LEN (64 * 1024)
@@ -34,8 +35,8 @@ int change_request(const json_t *policy, const json_t *rules, char **ret,
                    char err[SETTINGS_ERROR_LEN]);
 
 /* Reads the settings from a memory file into ret, whose other members are kept; ret's rules
- * are freed before. Return: 0; -errno. */
-int change_load(int fd, struct daemon_options *ret);
+ * are freed before. *ret_older: connections to pass untouched, caller frees. Return: 0; -errno. */
+int change_load(int fd, struct daemon_options *ret, struct tuple **ret_older, size_t *ret_cnt);
 
 /* --- In the supervisor ------------------------------------------------------------ */
 
@@ -44,7 +45,7 @@ int change_load(int fd, struct daemon_options *ret);
 int change_make(const struct daemon_options *now, const char *request, struct daemon_options *ret,
                 char err[SETTINGS_ERROR_LEN]);
 
-/* Return: a memory file with the settings of opts, the caller's; -errno. */
-int change_store(const struct daemon_options *opts);
+/* Return: a memory file with the settings of opts, and those connections, the caller's; -errno. */
+int change_store(const struct daemon_options *opts, const struct sockdiag_list *older);
 
 #endif

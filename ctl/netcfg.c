@@ -63,6 +63,8 @@ struct choice {
     const struct netcfg *n;
     struct addrs addrs;
     bool only_tun;                 /* else also those whose way is closed */
+    const struct bypass *bypass;   /* in place of the one in force; NULL: that one */
+    const struct bypass *taken_by; /* only those that it takes; NULL: does not matter */
     mirror_is_moving_fn is_moving; /* NULL: does not matter */
     const void *moving_arg;
 };
@@ -71,7 +73,9 @@ static bool is_chosen(const struct tuple *t, const void *arg)
 {
     const struct choice *c = arg;
 
-    if (bypass_takes(&c->n->policy.bypass, t))
+    if (bypass_takes(c->bypass ? c->bypass : &c->n->policy.bypass, t))
+        return false;
+    if (c->taken_by && !bypass_takes(c->taken_by, t))
         return false;
     if (IN6_IS_ADDR_LINKLOCAL(&t->local.in6) || IN6_IS_ADDR_LINKLOCAL(&t->peer.in6))
         return false; /* see rules.h */
@@ -408,15 +412,98 @@ int netcfg_new(const struct links *uplinks, const struct ingress_policy *policy,
     return 0;
 }
 
-int netcfg_change(struct netcfg *n, const struct ingress_policy *policy, char err[NETCFG_ERROR_LEN])
+/* What is carried must not go on past us, in clear. A socket in TIME-WAIT has nothing to say. */
+static int check_carried(struct netcfg *n, const struct bypass *next, char err[NETCFG_ERROR_LEN])
 {
-    if (!bypass_eq(&policy->bypass, &n->policy.bypass))
-        return fail(err, -EOPNOTSUPP, "what is bypassed changes only with a new start");
-    int e = ingress_set(&n->uplinks, policy, n->forwards);
+    struct choice c = {.only_tun = true, .taken_by = next};
+    struct sockdiag_list l;
+    size_t cnt = 0;
+
+    int e = choose(n, &c, &l);
     if (e)
-        return fail(err, e, "cannot set the nftables table: %s", strerror(-e));
-    n->policy = *policy;
-    return 0;
+        return fail(err, e, "cannot list sockets: %s", strerror(-e));
+    for (size_t i = 0; i < l.cnt; i++)
+        cnt += l.sockets[i].state != TCP_TIME_WAIT;
+    sockdiag_done(&l);
+    if (cnt == 0)
+        return 0;
+    return fail(err, -EBUSY,
+                "%zu connection%s of the tunnel would be bypassed, and go on in clear: when they "
+                "have ended, try again",
+                cnt, cnt == 1 ? "" : "s");
+}
+
+static int list_released(struct netcfg *n, const struct bypass *before, const struct bypass *next,
+                         struct sockdiag_list *ret)
+{
+    struct choice c = {.only_tun = true, .bypass = next, .taken_by = before};
+    int err = choose(n, &c, ret);
+
+    if (!err)
+        sockdiag_sort(ret);
+    return err;
+}
+
+static int set_kernel(struct netcfg *n, const struct ingress_policy *policy)
+{
+    int err = rules_sync(n->rtnl, &policy->bypass);
+
+    return err ? err : ingress_set(&n->uplinks, policy, n->forwards);
+}
+
+/* Of those after the change, the ones that the kernel carried before it: a SYN that was sent after
+ * it waits in the TUN device, and may be encrypted. */
+static void keep_older(struct sockdiag_list *after, const struct sockdiag_list *before)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < after->cnt; i++)
+        if (after->sockets[i].state != TCP_SYN_SENT || sockdiag_has(before, &after->sockets[i]))
+            after->sockets[kept++] = after->sockets[i];
+    after->cnt = kept;
+}
+
+static int change_bypass(struct netcfg *n, const struct ingress_policy *policy,
+                         struct sockdiag_list *ret_older, char err[NETCFG_ERROR_LEN])
+{
+    const struct bypass *now = &n->policy.bypass, *next = &policy->bypass;
+    struct sockdiag_list before = {.cnt = 0};
+
+    int e = check_carried(n, next, err);
+    if (e)
+        return e;
+    e = list_released(n, now, next, &before);
+    if (e)
+        return fail(err, e, "cannot list sockets: %s", strerror(-e));
+    e = set_kernel(n, policy);
+    if (!e)
+        e = list_released(n, now, next, ret_older);
+    if (e) {
+        (void)set_kernel(n, &n->policy);
+        e = fail(err, e, "cannot change what is bypassed: %s", strerror(-e));
+    } else {
+        keep_older(ret_older, &before);
+    }
+    sockdiag_done(&before);
+    return e;
+}
+
+int netcfg_change(struct netcfg *n, const struct ingress_policy *policy,
+                  struct sockdiag_list *ret_older, char err[NETCFG_ERROR_LEN])
+{
+    int e = 0;
+
+    *ret_older = (struct sockdiag_list){.cnt = 0};
+    if (!bypass_eq(&policy->bypass, &n->policy.bypass)) {
+        e = change_bypass(n, policy, ret_older, err);
+    } else {
+        e = ingress_set(&n->uplinks, policy, n->forwards);
+        if (e)
+            fail(err, e, "cannot set the nftables table: %s", strerror(-e));
+    }
+    if (!e)
+        n->policy = *policy;
+    return e;
 }
 
 void netcfg_free(struct netcfg *n)

@@ -36,10 +36,12 @@ struct netcfg;
 int netcfg_new(const struct links *uplinks, const struct ingress_policy *policy,
                struct netcfg **ret, char err[NETCFG_ERROR_LEN]);
 
-/* What holds from now on, see netcfg_new(). Return: 0; -errno and a sentence: all is as
- * it was. */
+/* What holds from now on, see netcfg_new(). The worker must stand still meanwhile. *ret_older, for
+ * sockdiag_done(): connections that were the kernel's own, and come to the tunnel now: to be
+ * passed untouched. Return: 0; -EBUSY when connections of the tunnel would be bypassed; -errno.
+ * Then there is a sentence in err, and all is as it was. */
 int netcfg_change(struct netcfg *n, const struct ingress_policy *policy,
-                  char err[NETCFG_ERROR_LEN]);
+                  struct sockdiag_list *ret_older, char err[NETCFG_ERROR_LEN]);
 
 /* Takes everything away and frees n; NULL is a no-op. Connections must have
  * ended before, see netcfg_destroy_sockets(). */

@@ -154,6 +154,22 @@ static int compare_id(const void *a, const void *b)
     return memcmp(&x->id, &y->id, sizeof(x->id));
 }
 
+int sockdiag_append(struct sockdiag_list *to, struct sockdiag_list *from)
+{
+    struct sockdiag_socket *all =
+        reallocarray(to->sockets, to->cnt + from->cnt + 1, sizeof(*to->sockets));
+
+    if (!all)
+        return -ENOMEM;
+    if (from->cnt > 0)
+        memcpy(all + to->cnt, from->sockets, from->cnt * sizeof(*all));
+    to->sockets = all;
+    to->cnt += from->cnt;
+    to->cap = to->cnt + 1;
+    sockdiag_done(from);
+    return 0;
+}
+
 void sockdiag_sort(struct sockdiag_list *l)
 {
     if (l->cnt > 0)

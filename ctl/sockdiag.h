@@ -41,6 +41,9 @@ int sockdiag_load_bytes(struct nl_sock *diag, sockdiag_filter_fn filter, const v
                         struct sockdiag_list *ret);
 void sockdiag_done(struct sockdiag_list *l);
 
+/* Adds what is in from, which is empty then. Return: 0; -ENOMEM, and both are as they were. */
+int sockdiag_append(struct sockdiag_list *to, struct sockdiag_list *from);
+
 /* Order by the kernel's names of the sockets, for sockdiag_has(). */
 void sockdiag_sort(struct sockdiag_list *l);
 

@@ -429,15 +429,15 @@ static void on_failed(struct supervisor *s, const struct worker_message *m)
 
 /* --- Changes ---------------------------------------------------------------- */
 
-static int use(struct supervisor *s, struct daemon_options *next, char text[CHANGE_TEXT_LEN])
+static int use(struct supervisor *s, struct daemon_options *next, struct sockdiag_list *ret_older,
+               char text[CHANGE_TEXT_LEN])
 {
     struct ingress_policy ingress;
     int err = settings_test(next, text);
 
     settings_ingress(next, &ingress);
-
     if (!err)
-        err = netcfg_change(s->cfg, &ingress, text);
+        err = netcfg_change(s->cfg, &ingress, ret_older, text);
     if (err) {
         settings_done(next);
         return err;
@@ -449,7 +449,8 @@ static int use(struct supervisor *s, struct daemon_options *next, char text[CHAN
 }
 
 /* Return: 0; -errno and a sentence: nothing has changed. */
-static int change(struct supervisor *s, const char *request, char text[CHANGE_TEXT_LEN])
+static int change(struct supervisor *s, const char *request, struct sockdiag_list *ret_older,
+                  char text[CHANGE_TEXT_LEN])
 {
     struct daemon_options next;
     int err;
@@ -459,22 +460,34 @@ static int change(struct supervisor *s, const char *request, char text[CHANGE_TE
     else
         err = sources_reload(s->opts->sources, s->opts, &next, text);
     if (!err)
-        err = use(s, &next, text);
+        err = use(s, &next, ret_older, text);
     if (err)
         log_error("cannot change the settings: %s", text);
     return err;
+}
+
+/* They stay when others are reset. */
+static void add_older(struct supervisor *s, struct sockdiag_list *older)
+{
+    if (older->cnt > 0)
+        log_info("%zu connections go on through the tunnel untouched", older->cnt);
+    if (sockdiag_append(&s->older, older) < 0)
+        log_error("out of memory for connections that are older");
+    sockdiag_done(older);
+    sockdiag_sort(&s->older);
 }
 
 /* The worker waits for it. */
 static void on_change(struct supervisor *s, const char *request)
 {
     struct supervisor_message m = {.event = SUPERVISOR_ANSWER};
+    struct sockdiag_list older = {.cnt = 0};
     struct change_answer *a = &m.answer;
 
     sdnotify_reloading(s->opts->notify);
-    a->err = change(s, request, a->text);
+    a->err = change(s, request, &older, a->text);
     tell_ready(s);
-    int fd = a->err ? -1 : change_store(s->opts);
+    int fd = a->err ? -1 : change_store(s->opts, &older);
     if (!a->err && fd < 0) {
         a->err = fd;
         snprintf(a->text, sizeof(a->text), "cannot hand the settings over: %s", strerror(-fd));
@@ -484,18 +497,21 @@ static void on_change(struct supervisor *s, const char *request)
         log_error("cannot answer the worker: %s", strerror(-err));
     if (fd >= 0)
         close(fd);
+    add_older(s, &older);
 }
 
 /* The worker asks then, so that it stands still meanwhile. */
 static void on_hangup(struct supervisor *s)
 {
     struct supervisor_message m = {.event = SUPERVISOR_RELOAD};
+    struct sockdiag_list older = {.cnt = 0};
     char text[CHANGE_TEXT_LEN];
 
     if (s->channel >= 0)
         (void)channel_send(s->channel, &m, sizeof(m), NULL, 0);
     else
-        (void)change(s, NULL, text);
+        (void)change(s, NULL, &older, text);
+    add_older(s, &older);
 }
 
 /* A message of the worker. */

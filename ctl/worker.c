@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -45,7 +46,7 @@ struct worker {
     struct worker_links links;
     ev_timer drain_look;
     int64_t drain_until_ms, drain_told_ms;
-    size_t drain_left; /* as last told */
+    size_t drain_left;          /* as last told */
     struct daemon_options opts; /* as they are now */
     bool reload_wanted;
     struct bypass bypass;
@@ -162,9 +163,18 @@ static void start_drain(struct worker *w, const struct supervisor_message *from)
 
 static int use_settings(struct worker *w, int fd)
 {
-    int err = change_load(fd, &w->opts);
+    struct tuple *older;
+    size_t older_cnt;
+
+    int err = change_load(fd, &w->opts, &older, &older_cnt);
     if (err)
         return err;
+    settings_bypass(&w->opts, &w->bypass);
+    tunnel_set_bypass(w->tunnel, w->bypass.ranges, w->bypass.cnt, w->bypass.matches,
+                      w->bypass.match_cnt);
+    for (size_t i = 0; i < older_cnt; i++)
+        (void)tunnel_pass(w->tunnel, &older[i]);
+    free(older);
     struct policy_config cfg = daemon_policy(&w->opts);
     err = tunnel_set_policy(w->tunnel, &cfg);
     if (err)

@@ -263,7 +263,8 @@ static void no_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
     }
     if (o)
         older_remove(&t->older, o); /* the tuple begins a new life */
-    if (side == SIDE_OUTER && is_bypassed(t, tuple))
+    /* A SYN of the application's: it was sent before that was bypassed, and comes again past us. */
+    if ((side == SIDE_OUTER || opens) && is_bypassed(t, tuple))
         return;
     if (timewait_input(side, tuple, packet))
         return;
@@ -502,8 +503,7 @@ static void on_sweep(struct ev_loop *loop, ev_timer *w, int revents)
     start_turn(t);
     relay_tick(&t->relay, clock_coarse_ms());
     older_tick(&t->older, clock_coarse_ms());
-    stack_set_window_cap(
-        share_window(buf_total(), t->cfg.memory_max_len, t->relay.flows.cnt));
+    stack_set_window_cap(share_window(buf_total(), t->cfg.memory_max_len, t->relay.flows.cnt));
     if (++t->sweeps % NEXTHOP_TICK_SWEEPS == 0)
         nexthop_tick(uplinks_nexthop(t->uplinks));
     end_turn(t);
@@ -765,6 +765,19 @@ int tunnel_set_policy(struct tunnel *t, const struct policy_config *cfg)
 void tunnel_set_key_timeout(struct tunnel *t, unsigned seconds)
 {
     t->relay.key_timeout_ms = seconds * 1000ull;
+}
+
+void tunnel_set_bypass(struct tunnel *t, const struct port_range *ports, size_t port_cnt,
+                       const struct policy_match *matches, size_t match_cnt)
+{
+    struct uplink_config cfg = {
+        .bypass = ports, .bypass_cnt = port_cnt, .matches = matches, .match_cnt = match_cnt};
+
+    t->cfg.bypass = ports;
+    t->cfg.bypass_cnt = port_cnt;
+    t->cfg.bypass_matches = matches;
+    t->cfg.bypass_match_cnt = match_cnt;
+    uplinks_set_bypass(t->uplinks, &cfg);
 }
 
 void tunnel_set_fallback_time(struct tunnel *t, unsigned seconds)

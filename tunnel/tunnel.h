@@ -108,6 +108,10 @@ int tunnel_set_policy(struct tunnel *t, const struct policy_config *cfg);
  * no limit. */
 void tunnel_set_key_timeout(struct tunnel *t, unsigned seconds);
 
+/* See bypass of tunnel_config; borrowed. For packets that come from now on. */
+void tunnel_set_bypass(struct tunnel *t, const struct port_range *ports, size_t port_cnt,
+                       const struct policy_match *matches, size_t match_cnt);
+
 /* See fallback_s of tunnel_config; for peers that are remembered from now on. */
 void tunnel_set_fallback_time(struct tunnel *t, unsigned seconds);
 

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "tunnel/filter.h"
 
 /* Bursts of super-packets; charged to us until the other end has read them. */
@@ -77,6 +78,18 @@ int uplink_open(struct uplink *u, int fd, const struct uplink_config *cfg)
     if (err < 0)
         uplink_close(u);
     return err;
+}
+
+/* Should the kernel not take it, more is copied, or less until the next try: logged, and lost
+ * packets are TCP's to repeat. */
+void uplink_set_bypass(struct uplink *u, const struct uplink_config *cfg)
+{
+    struct uplink_config mine = *cfg;
+
+    mine.link_len = u->link_len;
+    int err = set_filter(u->fd, &mine);
+    if (err)
+        log_error("cannot set the filter of an uplink: %s", strerror(-err));
 }
 
 void uplink_close(struct uplink *u)

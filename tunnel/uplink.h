@@ -31,6 +31,8 @@ int uplink_socket(void);
 /* Makes such a socket, which it takes, that of one interface; the ports are borrowed until it
  * returns. Return: 0; -errno. */
 int uplink_open(struct uplink *u, int fd, const struct uplink_config *cfg);
+/* Only what cfg says of bypassing matters. */
+void uplink_set_bypass(struct uplink *u, const struct uplink_config *cfg);
 void uplink_close(struct uplink *u);
 
 /* Reads one packet: TCP, or an ICMP error. Return: as vnet_read(). */

@@ -145,6 +145,12 @@ void uplinks_del(struct uplinks *us, int ifindex)
         us->ops->on_writable(us->arg);
 }
 
+void uplinks_set_bypass(struct uplinks *us, const struct uplink_config *cfg)
+{
+    for (size_t i = 0; i < us->cnt; i++)
+        uplink_set_bypass(&us->entries[i]->uplink, cfg);
+}
+
 struct nexthop *uplinks_nexthop(struct uplinks *us)
 {
     return us->nexthop;

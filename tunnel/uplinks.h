@@ -34,11 +34,14 @@ int uplinks_add(struct uplinks *us, int fd, const struct uplink_config *cfg);
 /* No-op when there is none of that number. */
 void uplinks_del(struct uplinks *us, int ifindex);
 
+/* Only what cfg says of bypassing matters. */
+void uplinks_set_bypass(struct uplinks *us, const struct uplink_config *cfg);
+
 struct nexthop *uplinks_nexthop(struct uplinks *us);
 
 /* Sends one packet by the uplink that leads to its destination. Return: 0; -EAGAIN: later,
- * after on_writable(); -ENETUNREACH: no way; -EINPROGRESS: kept, if it is short, until the neighbour is
- * resolved; other -errno. */
+ * after on_writable(); -ENETUNREACH: no way; -EINPROGRESS: kept, if it is short, until the
+ * neighbour is resolved; other -errno. */
 int uplinks_send(struct uplinks *us, const struct stack_tx *tx);
 /* One that is not the stack's; such never wait. */
 int uplinks_forward(struct uplinks *us, const struct nexthop_path *path,

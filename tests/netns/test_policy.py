@@ -498,6 +498,69 @@ def test_reload_under_load(lab):
     expect_eq(policy_of(a)["rules"][0]["name"], "r29")
 
 
+def test_reload_of_bypass(lab):
+    """What was the kernel's goes on through the tunnel, untouched; what is the tunnel's must end
+    before it can be bypassed."""
+    _, a, b, c = lab.star("a", "b", "c")
+    b.up()
+    conf = lab.file("a.conf")
+    head = "[daemon]\nlog = /dev/null\n"
+    bypassing = head + (f"bypass = 7010\n[rule c]\naction = bypass\npeer = {c.ip4}, {c.ip6}\n")
+    write(conf, bypassing)
+    a.tcns("up", "--config", conf, "--log", a.log_path(), "-v")
+    with talk(a, c, 7000) as four, talk(a, c, 7001, c.ip6) as six, talk(c, a, 7002) as inward, \
+            talk(a, b, 7010) as by_port, talk(a, b, 7003) as ours:
+        kernels = (four, six, inward, by_port)
+        write(conf, head + "bypass = none\n")
+        a.tcns("reload")
+        for pair in (*kernels, ours):
+            check_flow(*pair)
+        expect_eq(sorted(s["reason"] for s in a.sessions()), ["full"] + 4 * ["older"])
+        expect_eq(seen(a, c, 7004)[0], "peer-no-eno", "new ones come to the tunnel")
+        expect(seen(a, b, 7011)[0] in ("full", "resumed"))
+        # back: refused while there are some
+        write(conf, bypassing + "[rule late]\naction = off\n")
+        r = a.tcns("reload", check=False)
+        expect_eq((r.returncode, "would be bypassed, and go on in clear" in r.stderr), (1, True),
+                  r.stderr)
+        expect_eq(policy_of(a)["rules"], [], "all is as it was")
+        for pair in (*kernels, ours):
+            check_flow(*pair)
+    wait_for(lambda: a.tcns("reload", check=False).returncode == 0, 10, "they have ended")
+    with talk(a, b, 7003) as ours:
+        expect_eq(native(a, c, 7020), ("bypass-rule", 1, "c"))
+        expect_eq(native(a, c, 7021, c.ip6), ("bypass-rule", 1, "c"))
+        with talk(a, b, 7010):
+            expect("full" not in [s["reason"] for s in a.sessions() if s["peer_port"] == 7010])
+        check_flow(*ours)
+    # by SetPolicy, too
+    a.tcns("policy", "--rule", f"bypass peer={b.ip4} port=7030")
+    expect_eq(native(a, b, 7030), ("bypass-rule", 1, None))
+    a.down()
+    expect("tcpcrypt" not in a.run("nft", "list", "ruleset").stdout)
+
+
+def test_bypass_goes_and_comes_under_load(lab):
+    """Connections of the kernel go on while it stops being theirs."""
+    _, a, b = lab.star("a", "b")
+    conf = lab.file("a.conf")
+    write(conf, "[daemon]\nbypass = 7000\n")
+    a.tcns("up", "--config", conf, "--log", a.log_path())
+    data = os.urandom(4 << 20)
+    with talk(a, b, 7000) as (c, s):
+        got, sent = bytearray(), threading.Thread(target=lambda: [c.sendall(data) for _ in range(4)])
+        sent.start()
+        for i in range(4):
+            while len(got) < (i + 1) * len(data):
+                got += s.recv(65536)
+            if i == 0:
+                write(conf, "[daemon]\nbypass = none\n")
+                a.tcns("reload")
+        sent.join()
+        expect(bytes(got) == 4 * data, "every byte, in order")
+        expect_eq(session_at(a, 7000)["reason"], "older")
+
+
 def asks(client, server, port, addr=None, wait=5):
     """A datagram and its answer. Return: "answered", "refused", or "silent"."""
     addr = addr or server.ip4

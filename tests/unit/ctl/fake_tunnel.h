@@ -191,6 +191,11 @@ void tunnel_set_key_timeout(struct tunnel *t, unsigned seconds)
 {
 }
 
+void tunnel_set_bypass(struct tunnel *t, const struct port_range *ports, size_t port_cnt,
+                       const struct policy_match *matches, size_t match_cnt)
+{
+}
+
 void tunnel_set_fallback_time(struct tunnel *t, unsigned seconds)
 {
 }
