@@ -21,8 +21,11 @@
 static enum log_level max_level = LOG_LEVEL_WARN;
 static enum log_format format = LOG_FORMAT_AUTO;
 
+/* Lines have times: what gmtime_r(3) reads of the time zone on first use is read now, since a
+ * sandboxed process cannot open files, and would be stopped in the middle of it. */
 void log_set_level(enum log_level level)
 {
+    tzset();
     max_level = level;
 }
 
