@@ -101,7 +101,7 @@
          "See RFC 8547 4.3. What is clear for that is refused by the policy \"require\""},         \
         {OPT_FALLBACK_TIME, "fallback-time", "SECONDS",                                            \
          "how long a peer is opened without encryption after a SYN that\n"                         \
-         "asks for it was lost on the way (default: 600)",                                         \
+         "asks for it was lost on the way, twice in a row (default: 600)",                         \
          "That is, after one with TCP-ENO was lost and one without it was answered. 1 to 86400"},  \
         {OPT_KEY_TIMEOUT, "key-timeout", "SECONDS",                                                \
          "reset a connection whose peer does not finish the key exchange\n"                        \

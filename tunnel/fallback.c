@@ -19,6 +19,29 @@ void fallback_add(struct fallback_table *t, const struct addr *peer, uint64_t no
     t->entries[slot_of(peer)] = (struct fallback){*peer, now_ms + keep_ms};
 }
 
+void fallback_note_loss(struct fallback_table *t, const struct addr *peer, uint64_t opened_ms,
+                        uint64_t now_ms, uint64_t keep_ms)
+{
+    struct fallback_suspect *s = &t->suspects[slot_of(peer)];
+
+    if (s->end_ms <= now_ms || !addr_eq(&s->peer, peer)) {
+        *s = (struct fallback_suspect){*peer, now_ms, now_ms + keep_ms};
+        return;
+    }
+    if (opened_ms < s->noted_ms)
+        return; /* side by side with the first: one outage */
+    fallback_add(t, peer, now_ms, keep_ms);
+    s->end_ms = 0;
+}
+
+void fallback_note_answer(struct fallback_table *t, const struct addr *peer)
+{
+    struct fallback_suspect *s = &t->suspects[slot_of(peer)];
+
+    if (addr_eq(&s->peer, peer))
+        s->end_ms = 0;
+}
+
 bool fallback_has(const struct fallback_table *t, const struct addr *peer, uint64_t now_ms)
 {
     const struct fallback *f = &t->entries[slot_of(peer)];

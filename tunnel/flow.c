@@ -124,6 +124,7 @@ struct flow *flow_new(struct flow_table *t, const struct tuple *tuple, bool inbo
     f->legs[SIDE_OUTER].side = SIDE_OUTER;
     f->started_s = clock_epoch_s();
     f->opened_us = clock_us();
+    f->opened_ms = now_ms;
     link_connecting(t, f, now_ms);
 
     if (t->cnt >= t->bucket_cnt)

@@ -62,6 +62,7 @@ struct flow {
     bool keying;                /* RELAYING, and in the list of those that await keys */
     bool half;                  /* likewise of those of which one half has ended */
     struct silence by_look[SIDE_CNT], by_probe;
+    uint64_t opened_ms;         /* its first SYN */
     uint64_t touched_ms;        /* CONNECTING: last SYN of the opener; keying: its begin; half: the last look */
     double started_s;           /* wall clock */
     int keylog_fd;               /* see struct tunnel_config */

@@ -446,7 +446,10 @@ static void run_connecting(struct relay *r, struct flow *f)
     if (!f->inbound) {
         settle(r, f);
         if (f->reason == TUNNEL_REASON_ENO_DROPPED)
-            fallback_add(&r->fallback, &f->tuple.peer, f->touched_ms, r->fallback_ms);
+            fallback_note_loss(&r->fallback, &f->tuple.peer, f->opened_ms, f->touched_ms,
+                               r->fallback_ms);
+        else if (f->legs[SIDE_OUTER].syn_option.len > 0)
+            fallback_note_answer(&r->fallback, &f->tuple.peer);
         if (must_refuse_clear(f)) {
             refuse_clear(r, f);
             return;

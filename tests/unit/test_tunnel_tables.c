@@ -38,6 +38,31 @@ static void test_fallback_ends(void **state)
 }
 
 /* The unspecified address is what an empty slot bears. */
+/* One loss makes nothing; neither do several side by side; an answer starts it over. */
+static void test_fallback_takes_two_losses(void **state)
+{
+    struct addr a = peer_of(1), b = peer_of(2);
+
+    fallback_clear(&fallback);
+    fallback_note_loss(&fallback, &a, 1000, 2000, 500);
+    fallback_note_loss(&fallback, &a, 1900, 2010, 500);
+    assert_false(fallback_has(&fallback, &a, 2010));
+    fallback_note_answer(&fallback, &b);
+    fallback_note_loss(&fallback, &a, 2020, 2100, 500);
+    assert_true(fallback_has(&fallback, &a, 2100));
+
+    fallback_clear(&fallback);
+    fallback_note_loss(&fallback, &a, 1000, 2000, 500);
+    fallback_note_answer(&fallback, &a);
+    fallback_note_loss(&fallback, &a, 2020, 2100, 500);
+    assert_false(fallback_has(&fallback, &a, 2100));
+    /* That was the first again, and is forgotten by then. */
+    fallback_note_loss(&fallback, &a, 2700, 2700, 500);
+    assert_false(fallback_has(&fallback, &a, 2700));
+    fallback_note_loss(&fallback, &a, 2701, 2702, 500);
+    assert_true(fallback_has(&fallback, &a, 2702));
+}
+
 static void test_fallback_empty_slot(void **state)
 {
     struct addr none = {0};
@@ -176,7 +201,8 @@ static void test_end_and_state_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fallback_ends), cmocka_unit_test(test_fallback_empty_slot),
+        cmocka_unit_test(test_fallback_ends), cmocka_unit_test(test_fallback_takes_two_losses),
+        cmocka_unit_test(test_fallback_empty_slot),
         cmocka_unit_test(test_fallback_many), cmocka_unit_test(test_fallback_list),
         cmocka_unit_test(test_history_order), cmocka_unit_test(test_history_counts_errors),
         cmocka_unit_test(test_reason_names),  cmocka_unit_test(test_end_and_state_names),
