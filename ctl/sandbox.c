@@ -12,7 +12,7 @@
  * one inside gets EPERM.
  *
  * A refused call fails with EPERM; nothing is killed for it, for a library may try what it
- * can do without. At log level debug each is logged.
+ * can do without. At log level debug the last is logged, see sandbox_tell().
  *
  * Sanitizers look at /proc and start processes when they report: no filter with them.
  */
@@ -32,6 +32,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -145,13 +146,17 @@ static const int allowed[] = {
 #define RESULT_OF(context) ((context)->uc_mcontext.regs[0])
 #endif
 
+static volatile sig_atomic_t refused_cnt, refused_last;
+
 #ifdef RESULT_OF
-/* Only at log level debug. Nothing in here but formatting and write(). */
+/* Only at log level debug. Whoever made the call may hold a lock, that of the time zone
+ * for instance, which logging takes, too: so it is logged later. */
 static void on_refused(int signo, siginfo_t *info, void *arg)
 {
     ucontext_t *context = arg;
 
-    log_debug("sandbox: system call %d is refused", info->si_syscall);
+    refused_last = info->si_syscall;
+    refused_cnt++;
     RESULT_OF(context) = -EPERM;
 }
 
@@ -208,8 +213,19 @@ static void filter_calls(void)
         log_warn("sandbox: no filter of system calls: %s", strerror(-err));
 }
 
+void sandbox_tell(void)
+{
+    static int told;
+    int cnt = refused_cnt;
+
+    if (cnt != told)
+        log_debug("sandbox: refused system call %d, and %d before it", (int)refused_last, cnt - 1);
+    told = cnt;
+}
+
 void sandbox_enter(void)
 {
+    tzset(); /* reads a file */
     leave_files();
     drop_capabilities();
     if (!HAS_SANITIZER)

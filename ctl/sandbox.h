@@ -13,4 +13,7 @@ void sandbox_begin(void);
  * takes. What cannot be had is logged; the worker runs all the same. */
 void sandbox_enter(void);
 
+/* To be called now and then: logs, at level debug, which system call was refused last. */
+void sandbox_tell(void);
+
 #endif

@@ -313,6 +313,7 @@ static void on_beat(struct ev_loop *loop, ev_timer *w, int events)
 
     /* It fails only when nobody has read for ages. */
     (void)!eventfd_write(worker->args->beat_fd, 1);
+    sandbox_tell();
 }
 
 static void on_term(struct ev_loop *loop, ev_signal *w, int events)

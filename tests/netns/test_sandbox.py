@@ -9,7 +9,8 @@ import platform
 import signal
 
 import tap
-from lab import Skip, binary, expect, expect_eq, wait_for
+from lab import Skip, expect, expect_eq, idle, wait_for
+from rfc import both_ways, connected
 
 
 def pids(ns):
@@ -143,6 +144,22 @@ def test_what_it_cannot_do(lab):
                             ("mprotect", path & ~4095, 4096, 7)):
             expect_eq(i.call(name, *args), -errno.EPERM, name)
     expect_eq(pids(a)[1], worker, "it goes on")
+
+
+def test_nothing_it_does_is_refused(lab):
+    """At -vv the log would say so, and it must not wait there for a lock."""
+    _, a, b = lab.star("a", "b")
+    a.up("-vv", "--rule", "off out port=7001")
+    b.up("-vv")
+    for port in (7000, 7001, 7000):
+        with connected(a, b, port) as (c, s):
+            both_ways(c, s, 100_000)
+            for verb in ("sessions", "status", "cache", "metrics"):
+                a.tcns(verb)
+    idle(2.5)  # it is told with the beat
+    for ns in (a, b):
+        with open(ns.log_path()) as f:
+            expect("sandbox" not in f.read(), "nothing was refused")
 
 
 DOWN = """
