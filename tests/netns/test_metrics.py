@@ -191,6 +191,20 @@ def test_served_over_http(lab):
     expect_eq(p.stop(), 0, "SIGTERM ends it in order")
 
 
+def test_server_needs_no_privilege(lab):
+    """As a second container of a pod has it; its port is bypassed for the sake of require."""
+    r, a, b = lab.star("a", "b")
+    a.up("--policy", "require", "--bypass", "default,9548")
+    b.up()
+    p = a.popen("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+                "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs",
+                binary(), "metrics", "--listen", ":9548")
+    wait_for(lambda: p.out(), 5, "the URL")
+    for ns in (r, b):
+        expect_eq(get(9548, "/metrics", addr=a.ip4, ns=ns)[0], 200)
+    expect_eq((p.stop(), p.err()), (0, ""))
+
+
 def test_another_door(lab):
     _, a = lab.star("a")
     door = lab.file("door")
