@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 TOP, PROGRAM, MAN = sys.argv[1:4]
-FOLDERS = ("ctl", "docs", "stack", "tests", "tunnel", "netns-scripts", "bench", ".ci", "lib",
+FOLDERS = ("ctl", "docs", "stack", "tests", "tunnel", "netns-scripts", "bench", ".ci",
            "include")
 # Made by scripts, and checked there.
 OTHERS = ("docs/PERFORMANCE.md", "docs/rfc-map.md")

@@ -22,7 +22,7 @@ import sys
 TOP = pathlib.Path(__file__).resolve().parent.parent
 CLAUSES = TOP / "docs" / "rfc-clauses.txt"
 MAP = TOP / "docs" / "rfc-map.md"
-SOURCE_FOLDERS = ["stack", "tunnel", "ctl", "lib", "docs/examples"]
+SOURCE_FOLDERS = ["stack", "tunnel", "ctl", "docs/examples"]
 KEY_WORD = re.compile(r"\b(?:MUST|SHALL|SHOULD|REQUIRED|RECOMMENDED)(?: NOT)?\b")
 TITLES = {"8547": "TCP-ENO", "8548": "tcpcrypt"}
 

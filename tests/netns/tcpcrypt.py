@@ -44,7 +44,7 @@ def folder():
 
 @functools.cache
 def _library():
-    lib = ctypes.CDLL(os.path.join(folder(), "lib", "libtcpcrypt.so.0"), use_errno=True)
+    lib = ctypes.CDLL(os.path.join(folder(), "ctl", "lib", "libtcpcrypt.so.0"), use_errno=True)
     lib.tcpcrypt_getsessid.restype = ctypes.c_char_p
     return lib
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "lib/lib.h"
+#include "ctl/lib/lib.h"
 
 /* The daemon holds a reply back no longer than that. */
 #define WAIT_MAX_MS 60000

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * libtcpcrypt: settings of a socket, and what the application decides of a connection.
  */
-#include "lib/lib.h"
+#include "ctl/lib/lib.h"
 
 int lib_set(int fd, const char *name, json_t *value)
 {

@@ -3,7 +3,7 @@
  */
 #include <string.h>
 
-#include "lib/lib.h"
+#include "ctl/lib/lib.h"
 
 static const struct {
     const char *name;

@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "ctl/ctlclient.h"
 #include "ctl/ctldial.h"
-#include "lib/lib.h"
+#include "ctl/lib/lib.h"
 
 #define PLACE_LEN 128
 #define PAUSE_MS  10

@@ -5,7 +5,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include "lib/lib.h"
+#include "ctl/lib/lib.h"
 
 /* --- Setting --------------------------------------------------------------------------- */
 
