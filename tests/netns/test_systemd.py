@@ -153,6 +153,33 @@ def test_stop_lets_connections_end(lab):
                  {"ActiveState": "inactive", "Result": "success"}, 10, "stopped")
 
 
+def test_reload_follows_the_configuration(lab):
+    r, h, p = lab.star("h", "p")
+    p.up()
+    conf = "/etc/tcpcrypt-ns/tcpcrypt-ns.conf"
+    with machine(lab, h) as m:
+        m.write(conf, "[daemon]\npolicy = prefer\n")
+        m.systemctl("start", HOST)
+        before = m.show(HOST, "MainPID", "StatusText")
+        expect("policy prefer" in before["StatusText"], before)
+        with p.listen(7000) as listener, h.connect(p.ip4, 7000) as c:
+            s, _ = listener.accept()
+            with s:
+                m.write(conf, "[daemon]\npolicy = require\n")
+                m.systemctl("reload", HOST)
+                wait_for(lambda: "policy require" in m.show(HOST, "StatusText")["StatusText"], 5,
+                         "the new policy")
+                expect_eq(status(h)["policy"], "require")
+                c.sendall(b"still")
+                expect_eq(s.recv(100), b"still")
+        m.write(conf, "[daemon]\npolicy = nonsense\n")
+        m.systemctl("reload", HOST, check=False)
+        wait_for(lambda: "nonsense" in m.journal("-u", HOST), 5, "the journal says what is wrong")
+        now = m.show(HOST, "ActiveState", "MainPID")
+        expect_eq((now["ActiveState"], now["MainPID"]), ("active", before["MainPID"]))
+        expect_eq(status(h)["policy"], "require")
+
+
 def test_watchdog_hears_the_worker_not_the_supervisor(lab):
     r, h, p = lab.star("h", "p")
     with machine(lab, h) as m:
