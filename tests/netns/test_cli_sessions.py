@@ -12,6 +12,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 
 import tap
@@ -154,7 +155,7 @@ def test_quick_for_ten_thousand(lab):
               f"resource.setrlimit(resource.RLIMIT_NOFILE, ({many + 100}, {many + 100}))\n"
               "l = socket.create_server(('', 80), backlog=4096)\n"
               "keep = []\nwhile True:\n    keep.append(l.accept())\n")
-    b.popen("python3", "-c", script)
+    b.popen(sys.executable, "-c", script)
     b.wait_listening(80)
     keep = [a.connect(b.ip4, 80) for _ in range(many)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -9,6 +9,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 import time
 
 import tap
@@ -63,7 +64,7 @@ print(s.recv(100000).decode())
 
 
 def ask_as(ns, who, place, method):
-    r = ns.run(*who, "python3", "-c", SCRIPT, place, method, check=False)
+    r = ns.run(*who, sys.executable, "-c", SCRIPT, place, method, check=False)
     return r.stdout + r.stderr
 
 
@@ -211,7 +212,7 @@ os.dup2(r, 0)
 os.set_inheritable(1, True)
 os.execv("{cat}", ["cat", "{call}", "-"])
 """
-    p = a.popen(*NOBODY, "python3", "-c", script)
+    p = a.popen(*NOBODY, sys.executable, "-c", script)
     wait_for(p.out, 10, "an answer")
     with open(f"/proc/{p.pid}/status") as f:
         expect("\nUid:\t65534\t0\t0\t0\n" in f.read(), "it runs as root")
@@ -268,7 +269,7 @@ def test_floods(lab):
         s = listener.accept()[0]
         for kind, port in (("none", 0), ("half", 0), ("huge", 0), ("many", 0), ("half", 7777)):
             before, pid = memory(a)
-            p = a.popen(*NOBODY, "python3", "-c", FLOOD, kind, "1.5", port)
+            p = a.popen(*NOBODY, sys.executable, "-c", FLOOD, kind, "1.5", port)
             served, moved, slowest = 0, 0, 0
             while p.poll() is None:
                 start = time.monotonic()
@@ -298,7 +299,7 @@ def test_full_door(lab):
         script = ("import socket, sys\nkeep = []\nfor i in range(100):\n"
                   "    s = socket.socket(socket.AF_UNIX)\n    s.connect('\\0tcpcrypt-ns')\n"
                   "    keep.append(s)\nprint('there', flush=True)\nsys.stdin.read()\n")
-        p = a.popen(*NOBODY, "python3", "-c", script, stdin=subprocess.PIPE)
+        p = a.popen(*NOBODY, sys.executable, "-c", script, stdin=subprocess.PIPE)
         wait_for(lambda: "there" in p.out(), 10, "a hundred clients")
         expect("resume" in ask(mine, "GetCache")["parameters"], "still there")
         others = [stack.enter_context(door(a)) for _ in range(PLACES + 4)]

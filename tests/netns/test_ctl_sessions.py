@@ -7,6 +7,7 @@ import re
 import resource
 import socket
 import struct
+import sys
 import time
 
 import tap
@@ -228,7 +229,7 @@ def test_flush_takes_privilege(lab):
     a.up()
 
     def ask(method):
-        return a.run(*NOBODY, "python3", "-c", ASK % method).stdout
+        return a.run(*NOBODY, sys.executable, "-c", ASK % method).stdout
 
     expect('"resume"' in ask("GetCache"), "reading is free")
     expect("PermissionDenied" in ask("FlushCache"), "flushing is not")
@@ -243,9 +244,9 @@ def test_root_of_a_container_may_not_change(lab):
     a.up()
     powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
     for method in ("FlushCache", "Down"):
-        out = a.run(*powerless, "python3", "-c", ASK % method).stdout
+        out = a.run(*powerless, sys.executable, "-c", ASK % method).stdout
         expect("PermissionDenied" in out, f"{method} is refused", out)
-    expect('"resume"' in a.run(*powerless, "python3", "-c", ASK % "GetCache").stdout,
+    expect('"resume"' in a.run(*powerless, sys.executable, "-c", ASK % "GetCache").stdout,
            "reading is free")
 
 
