@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * tcpcrypt-ns: one program; the daemon is a mode of it.
  */
-#include "ctl/cli.h"
-#include "ctl/cni.h"
+#include "ctl/cli/cli.h"
+#include "ctl/cni/cni.h"
 
 int main(int argc, char **argv)
 {

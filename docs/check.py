@@ -64,11 +64,11 @@ def dashed(name):
 def reasons():
     return [dashed(n) for n in x_list("stack/tcpcrypt/session.h", "SESSION_REASON_LIST")
             + x_list("tunnel/tunnel.h", "TUNNEL_REASON_LIST")
-            + x_list("ctl/session_filter.h", "KERNEL_REASON_LIST")]
+            + x_list("ctl/cli/session_filter.h", "KERNEL_REASON_LIST")]
 
 
 def default_bypass():
-    body = re.search(r"encrypting\[\] = \{(.*?)\};", read("ctl/bypass.c"), re.S)[1]
+    body = re.search(r"encrypting\[\] = \{(.*?)\};", read("ctl/net/bypass.c"), re.S)[1]
     return [a if a == b else f"{a}-{b}" for a, b in re.findall(r"\{(\d+), (\d+)\}", body)]
 
 
@@ -245,11 +245,11 @@ def check_page():
     """the test-server's page has words for each reason of a connection that came in"""
     # Never of one that came in and is open.
     never = {"pending", "require-refused", "eno-dropped", "fallback-cache"}
-    kernels = set(map(dashed, x_list("ctl/session_filter.h", "KERNEL_REASON_LIST")))
+    kernels = set(map(dashed, x_list("ctl/cli/session_filter.h", "KERNEL_REASON_LIST")))
     want = set(reasons()) - never - kernels
-    said = set(re.findall(r'^    \{"([a-z-]+)",', read("ctl/visit.c"), re.M))
-    return [f"ctl/visit.c: no words for {n}" for n in want - said] + \
-        [f"ctl/visit.c: words for {n}, which is not there" for n in said - want]
+    said = set(re.findall(r'^    \{"([a-z-]+)",', read("ctl/http/visit.c"), re.M))
+    return [f"ctl/http/visit.c: no words for {n}" for n in want - said] + \
+        [f"ctl/http/visit.c: words for {n}, which is not there" for n in said - want]
 
 
 def check_words():

@@ -4,7 +4,7 @@
 
 usage: docs/cli-pages.py TABLE.json {man TEMPLATE | bash | zsh | fish}
 
-How it works: ctl/cli_export.c prints the table (ctl/cli_table.c) as JSON; the
+How it works: ctl/cli/cli_export.c prints the table (ctl/cli/cli_table.c) as JSON; the
 result goes to standard output. In the man page's template these lines are
 replaced:
 

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "ctl/ctlclient.h"
-#include "ctl/ctldial.h"
+#include "ctl/client/ctlclient.h"
+#include "ctl/client/ctldial.h"
 #include "ctl/lib/lib.h"
 
 #define PLACE_LEN 128

@@ -4,9 +4,9 @@
  */
 #include "fuzz.h"
 
-#include "ctl/config.h"
-#include "ctl/ruletext.h"
-#include "ctl/settings.h"
+#include "ctl/conf/config.h"
+#include "ctl/conf/ruletext.h"
+#include "ctl/conf/settings.h"
 
 static void check_rule(const struct policy_rule *r)
 {

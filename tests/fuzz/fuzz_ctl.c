@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "../unit/ctl/fake_tunnel.h"
-#include "ctl/ctlserver.h"
-#include "ctl/ruletext.h"
-#include "ctl/wishes.h"
+#include "ctl/conf/ruletext.h"
+#include "ctl/daemon/ctlserver.h"
+#include "ctl/daemon/wishes.h"
 
 #define REPLIES_MAX_LEN (4 << 20)
 

@@ -4,7 +4,7 @@
  */
 #include "fuzz.h"
 
-#include "ctl/http.h"
+#include "ctl/http/http.h"
 
 static int parse(const uint8_t *data, size_t len, struct http_request *ret)
 {

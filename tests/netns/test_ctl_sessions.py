@@ -59,7 +59,7 @@ def test_schema_names_what_the_program_has(lab):
     known = schema.load("sessions")["properties"]["sessions"]["items"]["properties"]
     expect_eq(known["reason"]["enum"], x_list("stack/tcpcrypt/session.h", "SESSION_REASON_LIST")
               + x_list("tunnel/tunnel.h", "TUNNEL_REASON_LIST")
-              + x_list("ctl/session_filter.h", "KERNEL_REASON_LIST"))
+              + x_list("ctl/cli/session_filter.h", "KERNEL_REASON_LIST"))
     expect_eq(known["end"]["enum"], x_list("tunnel/tunnel.h", "TUNNEL_END_LIST"))
 
 

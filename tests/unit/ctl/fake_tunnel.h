@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <unistd.h>
 
-#include "ctl/ns1.h"
+#include "ctl/daemon/ns1.h"
 #include "tunnel/capture.h"
 #include "tunnel/metrics.h"
 

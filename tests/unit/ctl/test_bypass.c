@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * The set of bypassed ports.
  */
-#include "ctl/bypass.h"
+#include "ctl/net/bypass.h"
 
 #include <errno.h>
 #include <setjmp.h>

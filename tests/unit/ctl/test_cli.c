@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * The table of verbs, and exit codes of the command line.
  */
-#include "ctl/cli.h"
+#include "ctl/cli/cli.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

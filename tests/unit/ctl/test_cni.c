@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "ctl/cni.h"
-#include "ctl/cni_conf.h"
-#include "ctl/cni_state.h"
+#include "ctl/cni/cni.h"
+#include "ctl/cni/cni_conf.h"
+#include "ctl/cni/cni_state.h"
 
 /* Return: the arguments that a configuration becomes, with spaces between, or the error. */
 static const char *options(const char *json)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * The configuration file: what is read of it, and which line is named when it is wrong.
  */
-#include "ctl/config.h"
+#include "ctl/conf/config.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -15,9 +15,9 @@
 
 #include <cmocka.h>
 
-#include "ctl/cli.h"
-#include "ctl/settings.h"
-#include "ctl/sources.h"
+#include "ctl/cli/cli.h"
+#include "ctl/conf/settings.h"
+#include "ctl/conf/sources.h"
 
 static struct config parse(const char *text)
 {

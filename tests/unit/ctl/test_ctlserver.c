@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * The Varlink server: framing, back-pressure, limits.
  */
-#include "ctl/ctlserver.h"
+#include "ctl/daemon/ctlserver.h"
 
 #include <errno.h>
 #include <fcntl.h>

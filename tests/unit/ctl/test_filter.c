@@ -17,8 +17,8 @@
 
 #include <cmocka.h>
 
-#include "ctl/bypass.h"
-#include "ctl/ruletext.h"
+#include "ctl/conf/ruletext.h"
+#include "ctl/net/bypass.h"
 
 #define IP4_LEN 20
 #define IP6_LEN 40

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "ctl/http.h"
+#include "ctl/http/http.h"
 
 /* --- Requests ----------------------------------------------------------------- */
 

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "ctl/links.h"
+#include "ctl/net/links.h"
 
 /* A second network of a container. */
 static const struct links_facts second = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Look-ups in our routing table, and that nothing falls through it.
  */
-#include "ctl/mirror.h"
+#include "ctl/net/mirror.h"
 
 #include <arpa/inet.h>
 #include <setjmp.h>

@@ -3,7 +3,7 @@
  */
 #include "fake_tunnel.h"
 
-#include "ctl/wishes.h"
+#include "ctl/daemon/wishes.h"
 
 #include <errno.h>
 #include <ev.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Published ports: what is read, and the rules for it.
  */
-#include "ctl/publish.h"
+#include "ctl/exec/publish.h"
 
 #include <errno.h>
 #include <netinet/in.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Rules as text: what is read, what is written back, what is refused and in which words.
  */
-#include "ctl/ruletext.h"
+#include "ctl/conf/ruletext.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "ctl/settings.h"
+#include "ctl/conf/settings.h"
 
 static struct policy_rule parse(const char *text)
 {

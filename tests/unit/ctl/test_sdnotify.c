@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * The datagrams to the service manager.
  */
-#include "ctl/sdnotify.h"
+#include "ctl/daemon/sdnotify.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Lists of key exchanges and ciphers.
  */
-#include "ctl/suites.h"
+#include "ctl/conf/suites.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Tables: alignment, order, and how they give way on narrow terminals.
  */
-#include "ctl/table.h"
+#include "ctl/cli/table.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "ctl/template.h"
+#include "ctl/http/template.h"
 
 static void expect(const char *template, json_t *values, const char *want)
 {

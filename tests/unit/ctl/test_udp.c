@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Words about UDP, and the chains that come of them.
  */
-#include "ctl/udp.h"
+#include "ctl/net/udp.h"
 
 #include <errno.h>
 #include <setjmp.h>

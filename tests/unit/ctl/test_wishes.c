@@ -2,7 +2,7 @@
  * What applications say of their sockets: kept by the kernel's name of the socket, found by
  * its connection, gone with it.
  */
-#include "ctl/wishes.h"
+#include "ctl/daemon/wishes.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

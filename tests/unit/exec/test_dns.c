@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Which resolvers of a resolv.conf are on loopback.
  */
-#include "ctl/dns.h"
+#include "ctl/exec/dns.h"
 
 #include <arpa/inet.h>
 #include <setjmp.h>

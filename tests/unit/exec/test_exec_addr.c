@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * Address ranges that collide with nothing.
  */
-#include "ctl/exec_addr.h"
+#include "ctl/exec/exec_addr.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
