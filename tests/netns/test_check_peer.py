@@ -211,7 +211,8 @@ def test_boxes_with_a_daemon_here(lab):
             if s.is_synack and s.eno() else None
         expect_eq(peer(a, f"{b.ip4}:{PORT}")[0], "changed")
         box.rule = lambda s: [] if s.is_syn and s.eno() else None
-        expect_eq(peer(a, f"[{b.ip6}]:{PORT}")[0], "dropped")
+        for _ in range(2):  # two in a row: one may be chance
+            expect_eq(peer(a, f"[{b.ip6}]:{PORT}")[0], "dropped")
         box.rule = None
         verdict, _, lines = peer(a, f"[{b.ip6}]:{PORT}")
         expect_eq(verdict, "remembered")
