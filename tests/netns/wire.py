@@ -4,6 +4,7 @@
 Written for the tests alone and with no code of the program, so that both cannot
 be wrong in the same way.
 """
+import select
 import socket
 import struct
 import threading
@@ -132,40 +133,54 @@ class Capture:
             self.sock.bind((dev, ETH_ALL))
         self.sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 128 << 20)
         self.sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        self.sock.settimeout(0.05)
         self.is_tun = dev.startswith("tcpcrypt")
         self.max_bytes, self.bytes = max_bytes, 0
         self.frames, self.truncated = [], False
         self._parsed = []
         self._ending = False
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, daemon=True)
         self._thread.start()
 
     def _loop(self):
-        while True:
-            try:
-                frame, aux, _, addr = self.sock.recvmsg(70000, 64)
-            except TimeoutError:
-                if self._ending:
-                    return
-                continue
-            except OSError:
-                return
-            partial = False
-            for level, kind, data in aux:
-                if level == SOL_PACKET and kind == PACKET_AUXDATA:
-                    partial = bool(struct.unpack("=I", data[:4])[0] & TP_STATUS_CSUMNOTREADY)
-            if self.bytes + len(frame) > self.max_bytes:
-                self.truncated = True
-                continue
+        waiting = select.poll()
+        waiting.register(self.sock, select.POLLIN)
+        while not self._ending:
+            waiting.poll(50)
+            self._read_queued()
+
+    def _read_queued(self):
+        with self._lock:
+            while self._read_one():
+                pass
+
+    def _read_one(self):
+        """Return: False when nothing is queued."""
+        try:
+            frame, aux, _, addr = self.sock.recvmsg(70000, 64, socket.MSG_DONTWAIT)
+        except OSError:  # nothing, or the interface is gone
+            return False
+        partial = False
+        for level, kind, data in aux:
+            if level == SOL_PACKET and kind == PACKET_AUXDATA:
+                partial = bool(struct.unpack("=I", data[:4])[0] & TP_STATUS_CSUMNOTREADY)
+        if self.bytes + len(frame) > self.max_bytes:
+            self.truncated = True
+        else:
             self.bytes += len(frame)
             self.frames.append((time.monotonic(), frame, addr[2] == PACKET_OUTGOING, partial))
+        return True
+
+    def _end(self):
+        if not self._ending:
+            self._ending = True
+            self._thread.join(10)
+            self._read_queued()
+            self.sock.close()
 
     def stop(self):
         """Everything that is queued is still read."""
-        self._ending = True
-        self._thread.join(10)
-        self.sock.close()
+        self._end()
         if self.truncated:
             raise Failure("the capture was too small")
         return self
@@ -174,13 +189,12 @@ class Capture:
         return self
 
     def __exit__(self, *exc):
-        if not self._ending:
-            self._ending = True
-            self._thread.join(10)
-            self.sock.close()
+        self._end()
 
     def tcp(self, **fields):
-        """Return: list of Tcp so far, those whose fields have these values."""
+        """Return: list of Tcp up to now, those whose fields have these values."""
+        if not self._ending:
+            self._read_queued()
         for i in range(len(self._parsed), len(self.frames)):
             when, frame, outgoing, partial = self.frames[i]
             if self.is_tun:
