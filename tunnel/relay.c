@@ -14,6 +14,9 @@
 #include "tunnel/pump.h"
 #include "tunnel/silence.h"
 
+/* An application's kernel repeats a SYN after a second (RFC 6298 2.1). */
+#define SYN_LOST_MS 700u
+
 /* Linux sends its last but one SYN 63 s before it gives up. */
 #define OPENER_SILENT_MAX_MS 75000
 
@@ -330,10 +333,11 @@ void relay_open(struct relay *r, const struct tuple *tuple, enum side side, stru
 }
 
 /* RFC 8547 4.6: the active opener may drop the option from a retransmitted SYN, to
- * get past middleboxes that drop SYNs with it. */
-static void give_up_eno(struct flow *f)
+ * get past middleboxes that drop SYNs with it. Not when it was we who were late with the
+ * first: then the answer has had no time to come. */
+static void give_up_eno(struct flow *f, uint64_t now_ms)
 {
-    if (f->inbound || !f->session || is_required(f))
+    if (f->inbound || !f->session || is_required(f) || now_ms - f->opened_ms < SYN_LOST_MS)
         return;
     f->legs[SIDE_OUTER].syn_option.len = 0;
     f->reason = TUNNEL_REASON_ENO_DROPPED;
@@ -371,7 +375,7 @@ void relay_on_opener(struct relay *r, struct flow *f, const struct packet *packe
     }
     if (packet->flags & PACKET_SYN) {
         flow_touch(&r->flows, f, now_ms);
-        give_up_eno(f);
+        give_up_eno(f, now_ms);
         relay_on_syn_again(f, packet);
         leg_retransmit_syn(answerer_leg(f));
     }

@@ -1034,6 +1034,10 @@ static void eno_is_dropped(void)
 {
     app_sends_syn();
     wire_discard(SIDE_OUTER);
+    app_sends_syn_again(); /* at once: the first was late in coming here */
+    assert_true(has_eno(&wire.first[SIDE_OUTER]->p));
+    wire_discard(SIDE_OUTER);
+    wire.now_ms += 1000;
     app_sends_syn_again();
     while (the_flow()->session) { /* it may try with ENO more than once */
         wire_discard(SIDE_OUTER);
