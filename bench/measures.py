@@ -5,6 +5,7 @@ How it works: a measure takes a running Setup and returns {name of a figure: num
 It runs for a time given beforehand. Measures that need a fresh start of the peer
 are in a phase of their own.
 """
+import contextlib
 import json
 import os
 import subprocess
@@ -49,8 +50,10 @@ def descendants(pid):
     """Return: pid and the processes below it."""
     found = [pid]
     for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/children") as f:
-            for child in f.read().split():
+        with contextlib.suppress(FileNotFoundError):  # a thread may end meanwhile
+            with open(f"/proc/{pid}/task/{task}/children") as f:
+                children = f.read().split()
+            for child in children:
                 found += descendants(int(child))
     return found
 
