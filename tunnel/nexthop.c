@@ -24,7 +24,7 @@
 #define HOP_MAX_CNT     4096
 #define LOCAL_MAX_CNT   1024
 #define FORWARDS_AGE_MS 1000
-#define WAITING_MAX_CNT 16 /* packets per unresolved neighbour */
+#define WAITING_MAX_CNT 1024 /* packets per unresolved neighbour; a lost SYN costs the option */
 #define NUD_USABLE      (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_PROBE | NUD_STALE | NUD_DELAY)
 
 struct waiting {

@@ -381,5 +381,21 @@ def test_bytes_are_counted(lab):
 
 
 
+def test_many_at_once_to_a_new_neighbour(lab):
+    """All SYNs wait for its address: one that is lost comes again without the option."""
+    _, a, b = lab.pair()
+    socks = []
+    with b.listen(80) as listener:
+        for _ in range(100):
+            c = a.socket()
+            c.setblocking(False)
+            c.connect_ex((b.ip4, 80))
+            socks.append(c)
+        socks += [listener.accept()[0] for _ in range(100)]
+        wait_for(lambda: all(s["state"] == "encrypted" for s in a.sessions()), 5, "encrypted")
+        for s in socks:
+            s.close()
+
+
 if __name__ == "__main__":
     tap.main()
