@@ -13,7 +13,8 @@
 #include "base/log.h"
 #include "ctl/net/tundev.h"
 
-#define NAMES_LEN (TUNNEL_UPLINK_MAX_CNT * (IFNAMSIZ + 4))
+#define NAMES_LEN            (TUNNEL_UPLINK_MAX_CNT * (IFNAMSIZ + 4))
+#define SINGLE_PORTS_MAX_CNT 1024
 
 /* What libnftables is to do with commands, and with its words about them. */
 enum how { RUN_LOUD, RUN_QUIET, RUN_DRY };
@@ -51,14 +52,39 @@ static int run(const char *commands, enum how how, char words[INGRESS_WORDS_LEN]
     return err;
 }
 
+static size_t count_ports(const struct bypass *bypass)
+{
+    size_t cnt = 0;
+
+    for (size_t i = 0; i < bypass->cnt; i++)
+        cnt += (size_t)(bypass->ranges[i].last - bypass->ranges[i].first) + 1;
+    return cnt;
+}
+
+/* The kernel looks single ports up in a bitmap, and ranges in a tree: each packet of TCP does
+ * that twice. */
+static void print_ports_singly(FILE *out, const struct bypass *bypass)
+{
+    for (size_t i = 0; i < bypass->cnt; i++)
+        for (unsigned port = bypass->ranges[i].first; port <= bypass->ranges[i].last; port++)
+            fprintf(out, "%u,", port);
+}
+
 /* An empty set must have no elements. */
 static void print_bypass(FILE *out, const struct bypass *bypass)
 {
+    bool singly = count_ports(bypass) <= SINGLE_PORTS_MAX_CNT;
     char text[BYPASS_STR_LEN];
 
-    fprintf(out, "set bypass { type inet_service; flags interval;\n");
-    if (bypass->cnt > 0)
-        fprintf(out, "elements = { %s }\n", bypass_str(bypass, text));
+    fprintf(out, "set bypass { type inet_service; %s\n", singly ? "" : "flags interval;");
+    if (bypass->cnt > 0) {
+        fprintf(out, "elements = { ");
+        if (singly)
+            print_ports_singly(out, bypass);
+        else
+            fputs(bypass_str(bypass, text), out);
+        fprintf(out, " }\n");
+    }
     fprintf(out, "}\n");
 }
 
@@ -71,15 +97,14 @@ static void print_removal(FILE *out, const char *family)
             family, family);
 }
 
-/* What the kernel's own TCP has in both directions. */
-static const char native[] = "ip6 saddr fe80::/10 accept\n"
-                             "ip6 daddr fe80::/10 accept\n"
-                             "tcp sport @bypass accept\n"
-                             "tcp dport @bypass accept\n";
+/* Ports are asked for as those of any transport header ("th"): "tcp" would have each rule look
+ * at the protocol once more. */
+#define IS_FROM_BYPASSED "th sport @bypass "
+#define IS_TO_BYPASSED   "th dport @bypass "
 
-/* The peer chooses the port that it connects from: no reason to leave it in clear. */
-static const char own_ports_only[] = "tcp flags & (fin | syn | rst | ack) == syn "
-                                     "tcp sport @bypass tcp dport != @bypass drop\n";
+/* What the kernel's own TCP has in both directions, of IPv6. */
+static const char link_local[] = "ip6 saddr fe80::/10 accept\n"
+                                 "ip6 daddr fe80::/10 accept\n";
 
 static void print_prefix(FILE *out, const char *field, const struct policy_prefix *p)
 {
@@ -105,19 +130,18 @@ static void print_match(FILE *out, const struct policy_match *m, bool in)
     print_ports(out, in ? "dport" : "sport", &m->local_port);
 }
 
-/* As with own_ports_only: such a match is one by the peer's choice. */
+/* Such a match is one by the peer's choice; see print_opening(). */
 static bool is_by_peer(const struct policy_match *m)
 {
     return !policy_is_any_port(&m->peer_port) && policy_is_any_port(&m->local_port);
 }
 
 static void print_matches(FILE *out, const struct bypass *bypass, bool in, bool by_peer,
-                          const char *before, const char *verdict)
+                          const char *verdict)
 {
     for (size_t i = 0; i < bypass->match_cnt; i++) {
         if (is_by_peer(&bypass->matches[i]) != by_peer)
             continue;
-        fputs(before, out);
         print_match(out, &bypass->matches[i], in);
         fprintf(out, "%s\n", verdict);
     }
@@ -144,6 +168,23 @@ static const char forwarded_out[] =
 
 /* Fragments behind the first have no ports to look at, and without the first
  * the kernel never completes them. */
+static const char fragments4[] = "ip frag-off & 0x1fff != 0 accept\n";
+static const char fragments6[] = "frag frag-off != 0 accept\n";
+
+/* SYNs to ports that are not bypassed. The peer chooses the port that it connects from: no
+ * reason to leave it in clear. Fragments: older kernels take their data for ports and flags. */
+static void print_opening(FILE *out, const struct bypass *bypass)
+{
+    fprintf(out,
+            "chain opening {\n"
+            "%s"
+            "%s" IS_FROM_BYPASSED "drop\n",
+            fragments4, fragments6);
+    print_matches(out, bypass, true, true, "drop");
+    fprintf(out, "}\n");
+}
+
+/* What most packets are asked comes first, and what only few need is a chain of its own. */
 static void print_ingress(FILE *out, const char *names, const struct bypass *bypass, bool strict,
                           bool forwards)
 {
@@ -151,20 +192,29 @@ static void print_ingress(FILE *out, const char *names, const struct bypass *byp
     print_bypass(out, bypass);
     fprintf(out, "%s", forwards ? forwarded_sets : "");
     fprintf(out,
+            "chain ipv6 {\n"
+            "%s%s"
+            "}\n",
+            fragments6, link_local);
+    if (strict)
+        print_opening(out, bypass);
+    fprintf(out,
             "chain ingress {\n"
             "type filter hook ingress devices = { %s } priority 0; policy accept;\n"
-            "meta l4proto != tcp accept\n"
-            "ip frag-off & 0x1fff != 0 accept\n"
-            "frag frag-off != 0 accept\n",
+            "meta l4proto != tcp accept\n" IS_TO_BYPASSED "accept\n",
             names);
-    print_matches(out, bypass, true, false, "", "accept");
     if (strict) {
-        fputs(own_ports_only, out);
-        print_matches(out, bypass, true, true,
-                      "tcp flags & (fin | syn | rst | ack) == syn tcp dport != @bypass ", "drop");
+        print_matches(out, bypass, true, false, "accept");
+        fprintf(out, "tcp flags & (fin | syn | rst | ack) == syn jump opening\n");
     }
-    fputs(native, out);
-    print_matches(out, bypass, true, true, "", "accept");
+    fprintf(out,
+            IS_FROM_BYPASSED "accept\n"
+                             "%s"
+                             "meta protocol ip6 jump ipv6\n",
+            fragments4);
+    if (!strict)
+        print_matches(out, bypass, true, false, "accept");
+    print_matches(out, bypass, true, true, "accept");
     fprintf(out,
             "%s"
             "fib daddr type local drop\n"
@@ -188,14 +238,17 @@ static void print_guard(FILE *out, const char *names, const struct ingress_polic
     fprintf(out, "table inet " INGRESS_TABLE " {\n");
     print_bypass(out, bypass);
     fprintf(out,
+            "chain ipv6 {\n"
+            "%s"
+            "}\n"
             "chain output {\n"
             "type filter hook output priority 0; policy accept;\n"
-            "oifname != { %s } accept\n"
             "meta l4proto != tcp accept\n"
-            "%s",
-            names, native);
-    print_matches(out, bypass, false, false, "", "accept");
-    print_matches(out, bypass, false, true, "", "accept");
+            "oifname != { %s } accept\n" IS_FROM_BYPASSED "accept\n" IS_TO_BYPASSED "accept\n"
+            "meta nfproto ipv6 jump ipv6\n",
+            link_local, names);
+    print_matches(out, bypass, false, false, "accept");
+    print_matches(out, bypass, false, true, "accept");
     fprintf(out, "reject with tcp reset\n"
                  "}\n"
                  "chain forward {\n"

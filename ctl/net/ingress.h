@@ -14,6 +14,9 @@
  *
  * Beside the guard are the chains of udp.h.
  *
+ * What is not ours pays for them with each packet: so they ask first whether it is TCP, then for
+ * bypassed ports, and only then for fragments and link-local addresses.
+ *
  * They have no owner: when the daemon dies, TCP stays closed.
  *
  * A host that forwards for others under its own address (masquerade) gets their answers to that

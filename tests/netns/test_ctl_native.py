@@ -4,11 +4,12 @@ import contextlib
 import json
 import re
 import socket
+import struct
 import time
 
 import tap
 from lab import expect, expect_eq, wait_for
-from wire import Capture
+from wire import ACK, RST, SYN, Capture, Injector, build_ip, build_tcp, mac
 
 
 def link_local(ns, dev="eth0"):
@@ -212,6 +213,98 @@ def test_bypassed_traffic_is_not_copied(lab):
     with b.listen(80) as listener, a.connect(b.ip4, 80) as c:
         echo(listener, c)
     expect(a.counters()["uplink_rx_packets"] > 0, "others are")
+
+
+MORE_FRAGMENTS = 0x2000
+
+
+def whole(src, dst, segment, ident):
+    return [build_ip(src, dst, segment, ident=ident)]
+
+
+def in_fragments(src, dst, segment, ident):
+    """The TCP header with its options is in the first."""
+    first, rest = segment[:24], segment[24:]
+    if ":" in src:  # a fragment header (44) says where it belongs, in bytes
+        return [build_ip(src, dst, struct.pack(">BBHI", 6, 0, off_more, ident) + part, proto=44)
+                for off_more, part in ((1, first), (len(first), rest))]
+    return [build_ip(src, dst, first, frag=MORE_FRAGMENTS, ident=ident),
+            build_ip(src, dst, rest, frag=len(first) // 8, ident=ident)]
+
+
+def last_first(*args):
+    return in_fragments(*args)[::-1]
+
+
+def answers(cap, inject, src, dst, cases, cut):
+    """SYNs from and to these ports, the last of which is answered. Return: {ports: flags} of
+    what the kernel answers. What follows the header looks like one of a SYN from port 22."""
+    data = build_tcp(src, dst, 22, 80) + b"z" * 20
+    for i, (sport, dport) in enumerate(cases):
+        segment = build_tcp(src, dst, sport, dport, options=b"\2\4\5\xb4", payload=data)
+        for packet in cut(src, dst, segment, 100 + i):
+            inject.send_ip(packet)
+    sport, dport = cases[-1]
+    cap.wait_tcp(lambda t: (t.src, t.sport, t.dport) == (dst, dport, sport), what="the last answer")
+    return {(t.dport, t.sport): t.flags for t in cap.tcp(src=dst, dst=src)
+            if (t.dport, t.sport) in cases and t.flags & (SYN | RST)}
+
+
+def test_fragments_and_the_kernel(lab):
+    """SYNs, whole or in fragments, reach the kernel's own TCP when bypassed, and only then."""
+    r, a, b = lab.star("a", "b")
+    refused, accepted = RST | ACK, SYN | ACK
+    local = link_local(r, a.peer_if), link_local(a)
+    for policy in ("prefer", "require"):
+        a.up("--bypass", "22-23", "--policy", policy)
+        with contextlib.ExitStack() as stack:
+            for addr in (None, "::"):
+                stack.enter_context(a.listen(22, addr))
+                stack.enter_context(a.listen(80, addr))
+            cap = stack.enter_context(Capture(r, a.peer_if))
+            inject = stack.enter_context(Injector(r, a.peer_if))
+            inject.to_mac(mac(a, "eth0"), mac(r, a.peer_if))
+            port = 4000
+            for cut in (whole, in_fragments, last_first):
+                for src, dst in ((b.ip4, a.ip4), (b.ip6, a.ip6), local):
+                    port += 10
+                    what = policy, cut.__name__, src
+                    own, to_closed, to_open = (port, 80), (port + 1, 23), (port + 2, 22)
+                    from_bypassed = 22, port + 3
+                    want = {to_closed: refused, to_open: accepted}
+                    if policy == "prefer":
+                        want[from_bypassed] = refused
+                    if src == local[0]:
+                        want[own] = accepted
+                    elif cut == whole:
+                        own = port + 4, 22  # else the tunnel answers
+                        want[own] = accepted
+                    expect_eq(answers(cap, inject, src, dst,
+                                      (own, from_bypassed, to_closed, to_open), cut), want, what)
+        a.down()
+
+
+def test_many_bypassed_ports(lab):
+    """First and last of ranges, in either form of the kernel's set; their neighbours are ours."""
+    _, a, b = lab.star("a", "b")
+
+    def is_native(port):
+        with b.listen(port) as listener, a.connect(b.ip4, port) as c:
+            echo(listener, c)
+            return not [s for s in a.sessions() if s["peer_port"] == port]
+
+    spread = ",".join(str(p) for p in range(10, 640, 10))  # 63 of them
+    for bypass, native, ours, intervals in (
+            ("none", (), (22, 1), 0),
+            ("22,1000-2022", (22, 1000, 1500, 2022), (21, 23, 999, 2023), 0),
+            ("22,1000-2023", (22, 1000, 1500, 2023), (21, 23, 999, 2024), 2),
+            (f"{spread},10000-10960", (10, 630, 10000, 10960), (9, 631, 10961), 0),
+            (f"{spread},1024-20000", (10, 630, 1024, 20000), (9, 640, 1023, 20001), 2)):
+        a.up("--bypass", bypass)
+        expect_eq([p for p in native + ours if is_native(p)], list(native), bypass)
+        tables = a.run("nft", "list", "ruleset").stdout
+        expect_eq(tables.count("flags interval"), intervals, bypass)
+        a.down()
 
 
 def test_rules_go_away(lab):
