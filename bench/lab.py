@@ -61,7 +61,7 @@ class Space:
 
     def __init__(self, lab, short):
         self.lab, self.short = lab, short
-        self.name = f"{PREFIX}{os.getpid()}-{short}"
+        self.name = f"{PREFIX}{os.getpid()}-{lab.prefix}{short}"
         self.path = f"/run/netns/{self.name}"
         lab.spaces.append(self)  # first, so that an interrupt leaves nothing behind
         run("ip", "netns", "add", self.name)
@@ -129,7 +129,9 @@ class Space:
 
 
 class Lab:
-    def __init__(self):
+    def __init__(self, prefix=""):
+        """prefix: of the namespaces' names, where several labs are up at a time."""
+        self.prefix = prefix
         self.dir = tempfile.mkdtemp(prefix=f"{DIR_PREFIX}{os.getpid()}-")
         self.procs, self.spaces, self.files = [], [], []
         self.links = 0

@@ -12,6 +12,7 @@ import subprocess
 import time
 
 import peers
+import slices
 from lab import Failure
 from peers import BYPASSED, CONGESTION_CONTROL, IPERF, RR
 
@@ -20,6 +21,10 @@ CONNECT_MAX_CNT = 20000  # of one measure: ports and TIME-WAIT are finite
 IDLE_AT_ONCE = 64  # connections being set up at a time
 IDLE_CPU_S = 2
 NARROW_BYTES = 131072
+NARROW_S = 10
+SLICE_MIN_S = 0.2  # see slices.py
+SLICE_MIN_BYTES = 1000000
+WARM_UP_BYTES = 64000000  # tells how many bytes a slice takes
 
 
 class Clock:
@@ -90,13 +95,16 @@ def cpu_ns(setup):
 
 # --- Throughput ---------------------------------------------------------------------
 
-def iperf(space, host, port, seconds, *words):
-    """Return: iperf3's sum at the receiver."""
-    argv = ["iperf3", "-J", "-c", host, "-p", port, "-t", int(seconds), *words]
+def iperf(space, host, port, *words, timeout=30):
+    """The words say for how long, too. Return: iperf3's sum at the receiver."""
+    argv = ["iperf3", "-J", "-c", host, "-p", port, *words]
     for attempt in range(RETRY_CNT):
         try:
-            end = space.run_json(*argv, timeout=seconds + 15)["end"]
-            return end.get("sum_received") or end["sum"]
+            got = space.run_json(*argv, timeout=timeout)
+            found = got["end"].get("sum_received") or got["end"].get("sum")
+            if not found:  # and yet exit status 0
+                raise Failure(f"{' '.join(map(str, argv))}: {got.get('error', 'no result')}")
+            return found
         except Failure as e:
             if "busy" not in str(e) or attempt == RETRY_CNT - 1:
                 raise
@@ -107,13 +115,34 @@ def iperf(space, host, port, seconds, *words):
 def stream(setup, seconds, streams, is_reverse):
     words = ["-P", streams, "-C", CONGESTION_CONTROL] + (["-R"] if is_reverse else [])
     cpu, begin = CLOCK.busy_s(), time.monotonic()
-    got = iperf(setup.client, setup.host, IPERF, seconds, *words)
+    got = iperf(setup.client, setup.host, IPERF, "-t", seconds, *words, timeout=seconds + 15)
     took = time.monotonic() - begin
     cpu = CLOCK.busy_s() - cpu - CLOCK.idle_rate * took
     if got["bytes"] == 0:
         raise Failure(f"{streams} streams: not a byte arrived")
     # On a busy machine too much may have been taken off: then there is no figure.
     return got["bits_per_second"] / 1e9, cpu / (got["bytes"] / 1e9) if cpu > 0 else None
+
+
+def slice_s(opts):
+    return max(SLICE_MIN_S, opts.seconds / 10)
+
+
+def iperf_slices(opts, space, host, port, *words):
+    """iperf3 counts whole seconds only, so that a slice is a number of bytes.
+    Return: a load for slices.compare(), Gbit/s."""
+    size = WARM_UP_BYTES
+
+    def load():
+        nonlocal size
+        got = iperf(space, host, port, "-n", size, *words)
+        gbits = got["bits_per_second"] * (1 - got.get("lost_percent", 0) / 100) / 1e9
+        if gbits <= 0:
+            raise Failure(f"a slice of {size} bytes to port {port}: not a byte arrived")
+        size = max(SLICE_MIN_BYTES, int(got["bits_per_second"] / 8 * slice_s(opts)))
+        return gbits
+
+    return load
 
 
 def throughput(setup, peer, opts):
@@ -133,13 +162,13 @@ def throughput(setup, peer, opts):
 
 # --- Requests -------------------------------------------------------------------------
 
-def rr(setup, opts, mode, *words, ports=(RR,)):
-    return setup.client.run_json(peers.RR_BINARY, "-t", opts.seconds, *words, mode, setup.host,
-                                 *ports, timeout=opts.seconds + 20)
+def rr(setup, seconds, mode, *words, ports=(RR,)):
+    return setup.client.run_json(peers.RR_BINARY, "-t", seconds, *words, mode, setup.host,
+                                 *ports, timeout=seconds + 20)
 
 
 def latency(setup, peer, opts):
-    got = rr(setup, opts, "pingpong")
+    got = rr(setup, opts.seconds, "pingpong")
     return {"rr_p50_us": got["p50_us"], "rr_p99_us": got["p99_us"]}
 
 
@@ -147,7 +176,7 @@ def connect(setup, peer, opts):
     found = {}
     for at_once in (1, 16):
         before = peer.counters(setup) if peer.kind == "ours" else None
-        got = rr(setup, opts, "connect", "-c", at_once, "-n", CONNECT_MAX_CNT)
+        got = rr(setup, opts.seconds, "connect", "-c", at_once, "-n", CONNECT_MAX_CNT)
         if got["errors"]:
             raise Failure(f"connect, {at_once} at a time: {got['errors']} of "
                           f"{got['cnt'] + got['errors']} connections failed")
@@ -183,7 +212,7 @@ def idle(setup, peer, opts):
             took = (time.monotonic() - begin) * 1e9
             found["idle_cpu_percent"] = (cpu_ns(setup) - before) / took * 100
             found["idle_kb_each"] = (memory_kb(setup)["Pss"] - memory["Pss"]) / cnt
-        found["gbits_1_up_among_idle"], _ = stream(setup, opts.seconds, 1, False)
+        found |= among_idle(setup, peer, opts)
         holder.stdin.close()
         lost = json.loads(holder.stdout.readline() or "{}").get("lost", cnt)
         if lost:
@@ -196,21 +225,40 @@ def idle(setup, peer, opts):
     return found
 
 
+def among_idle(setup, peer, opts):
+    """One stream here, where the idle connections are, and one where there are none."""
+    with peers.side_by_side(peer) as without:
+        gbits, _, ratio = slices.compare(*(
+            iperf_slices(opts, at.client, at.host, IPERF, "-C", CONGESTION_CONTROL)
+            for at in (setup, without)))
+    return {"gbits_1_up_among_idle": gbits, "among_idle_ratio": ratio}
+
+
 # --- What should be as without us ----------------------------------------------------------
 
-def untouched(setup, peer, opts):
-    seconds = max(1, opts.seconds // 2)
-    udp, icmp = rr(setup, opts, "udp"), rr(setup, opts, "icmp", ports=())
-    got = iperf(setup.client, setup.host, IPERF, seconds, "-u", "-b", "0", "-l", "1400")
-    lost = got.get("lost_percent", 0) / 100
+def untouched_loads(setup, opts):
+    """Return: {figure: load for slices.compare()}."""
+    def p50_us(mode, ports):
+        return lambda: rr(setup, slice_s(opts), mode, ports=ports)["p50_us"]
+
     return {
-        "udp_p50_us": udp["p50_us"],
-        "udp_gbits": got["bits_per_second"] * (1 - lost) / 1e9,
-        "icmp_p50_us": icmp["p50_us"],
-        "loopback_gbits": iperf(setup.server, "127.0.0.1", IPERF, seconds)["bits_per_second"] / 1e9,
-        "bypassed_gbits": iperf(setup.client, setup.host, BYPASSED,
-                                seconds)["bits_per_second"] / 1e9,
+        "udp_gbits": iperf_slices(opts, setup.client, setup.host, IPERF, "-u", "-b", "0",
+                                  "-l", "1400"),
+        "udp_p50_us": p50_us("udp", (RR,)),
+        "icmp_p50_us": p50_us("icmp", ()),
+        "loopback_gbits": iperf_slices(opts, setup.server, "127.0.0.1", IPERF),
+        "bypassed_gbits": iperf_slices(opts, setup.client, setup.host, BYPASSED),
     }
+
+
+def untouched(setup, peer, opts):
+    found = {}
+    with peers.side_by_side(peers.Peer()) as without:
+        theirs = untouched_loads(without, opts)
+        for figure, load in untouched_loads(setup, opts).items():
+            (found[figure], found[figure + "_without"],
+             found[figure + "_ratio"]) = slices.compare(load, theirs[figure])
+    return found
 
 
 # --- A narrow link ---------------------------------------------------------------------------
@@ -220,7 +268,7 @@ def narrow(setup, peer, opts):
     for space in (setup.near, setup.server):
         space.run("tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "1mbit",
                   "burst", "3200", "limit", "1000000")
-    got = rr(setup, opts, "narrow", "-s", NARROW_BYTES, "-t", 10)
+    got = rr(setup, NARROW_S, "narrow", "-s", NARROW_BYTES)
     return {"narrow_first_ms": got["first_ms"], "narrow_pause_ms": got["pause_ms"]}
 
 
@@ -228,7 +276,7 @@ def narrow(setup, peer, opts):
 PHASES = [
     ("load", [("throughput", throughput), ("latency", latency), ("connect", connect)], None),
     ("idle", [("idle", idle)], None),
-    ("untouched", [("untouched", untouched)], ("kernel", "tcpcrypt-ns")),
+    ("untouched", [("untouched", untouched)], ("tcpcrypt-ns",)),
     ("narrow", [("narrow", narrow)], ("kernel", "tcpcrypt-ns", "stunnel", "haproxy-tls")),
 ]
 MEASURES = [name for _, measures, _ in PHASES for name, _ in measures]

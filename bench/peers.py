@@ -6,6 +6,7 @@ veth, puts itself between them and returns where the client has to connect to. T
 servers (iperf3, rr) are the same for all and listen in the server's namespace.
 Everybody gets the same congestion control and, where there is encryption, AES-128-GCM.
 """
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,7 +15,7 @@ import select
 import shutil
 import subprocess
 
-from lab import Failure, Space, run, wait_for
+from lab import Failure, Lab, Space, run, wait_for
 
 CONGESTION_CONTROL = "reno"  # BBR stalls pasta; CUBIC would do as well
 IPERF, RR, BYPASSED = 5201, 5301, 5401  # ports
@@ -63,6 +64,19 @@ def start_servers(setup):
     setup.server.popen(RR_BINARY, "serve", RR)
     for port in (IPERF, BYPASSED, RR):
         setup.server.wait_listening(port)
+
+
+@contextlib.contextmanager
+def side_by_side(peer):
+    """A further Setup while another one is up, with servers, in namespaces of its own."""
+    with Lab("beside-") as lab:
+        try:
+            setup = peer.start(lab)
+            start_servers(setup)
+            yield setup
+            peer.check(setup)
+        except Failure as e:
+            raise Failure(f"{e}\n{lab.logs()}") from e
 
 
 class Peer:

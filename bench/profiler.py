@@ -23,7 +23,8 @@ def record(lab, setup, space, streams, seconds):
     pid = peers.Ours.status(space)["worker_pid"]
     perf = lab.popen("perf", ["sh", "-c", f"sleep {RAMP_UP_S}; exec perf record -q -F 1999 -p {pid}"
                               f" -o {data} -- sleep {max(0.5, seconds - 2 * RAMP_UP_S)}"])
-    got = iperf(setup.client, setup.host, IPERF, seconds, "-P", streams, "-C", CONGESTION_CONTROL)
+    got = iperf(setup.client, setup.host, IPERF, "-t", seconds, "-P", streams,
+                "-C", CONGESTION_CONTROL)
     perf.wait(20)
     report = run("perf", "report", "-i", data, "--stdio", "-q", "--no-children", "-F",
                  "overhead,dso,symbol", timeout=60)

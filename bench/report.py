@@ -2,8 +2,10 @@
 """Tables, the picture and the files of a run.
 
 How it works: a result is {"about": ..., "peers": {name: {"title", "kind", "figures":
-{figure: [value of each round]}}}, "micro": ...}. Tables are Markdown, padded, so that
-they read well in a terminal too. The middle of a cell's rounds is the median.
+{figure: [value of each round, or None]}}}, "micro": ...}. Tables are Markdown, padded, so
+that they read well in a terminal too. The middle of a cell's rounds is the median. Where
+two peers are compared it is the median of each round's ratio: rounds are interleaved, so
+what is divided comes from the same minutes.
 """
 import json
 import os
@@ -14,9 +16,35 @@ OURS = "tcpcrypt-ns"
 NOISE_CPU = 0.05  # processors that others may use before it is worth a word
 
 
-def median(result, peer, figure):
-    values = result["peers"].get(peer, {}).get("figures", {}).get(figure)
+def keep(figures, figure, round_no, value):
+    """Puts a value at its round's place; a round that failed has None."""
+    values = figures.setdefault(figure, [])
+    values += [None] * (round_no - len(values))
+    values.append(value)
+
+
+def rounds(result, peer, figure):
+    """Return: the value of each round; None, or nothing at the end, where there is none."""
+    return result["peers"].get(peer, {}).get("figures", {}).get(figure, [])
+
+
+def present(values):
+    return [v for v in values if v is not None]
+
+
+def middle(values):
+    """Return: the median of those there are, or None."""
+    values = present(values)
     return statistics.median(values) if values else None
+
+
+def median(result, peer, figure):
+    return middle(rounds(result, peer, figure))
+
+
+def middle_ratio(values, others):
+    """Return: the median of the ratios within a round, or None."""
+    return middle([v / o for v, o in zip(values, others) if v is not None and o])
 
 
 def number(x):
@@ -31,7 +59,7 @@ def number(x):
 
 
 def cell(result, peer, figure):
-    values = result["peers"].get(peer, {}).get("figures", {}).get(figure)
+    values = present(rounds(result, peer, figure))
     if not values:
         return ""
     text = number(statistics.median(values))
@@ -39,10 +67,10 @@ def cell(result, peer, figure):
 
 
 def ratio(result, peer, figure):
-    ours, theirs = median(result, OURS, figure), median(result, peer, figure)
-    if peer == OURS or not ours or not theirs:
+    if peer == OURS:
         return ""
-    return number(ours / theirs)
+    # Nearly nothing, divided, says nothing.
+    return number(middle_ratio(rounds(result, OURS, figure), rounds(result, peer, figure)) or None)
 
 
 def table(head, rows, text_columns=1):
@@ -79,16 +107,19 @@ GROUPS = [
       "idle_kb_each": "each adds, KB",
       "idle_setup_s": "set up in, s", "idle_cpu_percent": "idle CPU, %",
       "gbits_1_up_among_idle": "1 stream among them, Gbit/s",
+      "among_idle_ratio": "of one without them",
       "peak_mb": "peak under full load, MB"}),
-    ("What is not TCP, or not ours", "Gbit/s, and microseconds from request to response (p50)",
-     {"udp_gbits": "UDP, Gbit/s", "udp_p50_us": "UDP, us", "icmp_p50_us": "ICMP, us",
-      "loopback_gbits": "loopback, Gbit/s", "bypassed_gbits": "bypassed port, Gbit/s"}),
     ("A link of 1 Mbit/s", "128 KB are sent at once and echoed; milliseconds",
      {"narrow_first_ms": "first byte is back", "narrow_pause_ms": "longest pause"}),
 ]
 # Where others hold another number of connections, or nearly nothing is divided by.
 NOT_COMPARED = {"idle_cnt", "idle_setup_s", "idle_cpu_percent", "narrow_first_ms",
-                "narrow_pause_ms", "connect_1_resumed_percent", "connect_16_resumed_percent"}
+                "narrow_pause_ms", "connect_1_resumed_percent", "connect_16_resumed_percent",
+                "among_idle_ratio"}
+# Taken side by side with none of us: figure, figure + "_without", figure + "_ratio".
+UNTOUCHED = {"udp_gbits": "UDP, Gbit/s", "udp_p50_us": "UDP latency, us",
+             "icmp_p50_us": "ICMP latency, us", "loopback_gbits": "loopback, Gbit/s",
+             "bypassed_gbits": "bypassed port, Gbit/s"}
 
 
 def group_tables(result):
@@ -112,27 +143,42 @@ def group_tables(result):
     return text
 
 
+def untouched_table(result):
+    rows = [[heading] + [cell(result, OURS, figure + end) for end in ("_without", "", "_ratio")]
+            for figure, heading in UNTOUCHED.items() if rounds(result, OURS, figure + "_ratio")]
+    if not rows:
+        return ""
+    return ("### What is not TCP, or not ours\n\nside by side, in turn; latency from request to "
+            "response, p50\n\n" + table(["", "without us", "with us", "ratio"], rows) + "\n")
+
+
 # --- Targets -----------------------------------------------------------------------------
 
 def best(result, figure, peers, better=max):
-    values = [v for p in peers if (v := median(result, p, figure)) is not None]
-    return better(values) if values else None
+    """Return: the best of these peers in each round."""
+    columns = [rounds(result, p, figure) for p in peers]
+    in_rounds = ([c[i] for c in columns if i < len(c)] for i in range(max(map(len, columns))))
+    return [better(present(values), default=None) for values in in_rounds]
 
 
 def targets(result):
-    """Return: (figure, target, ours, bound, whether it is met) for what was measured."""
+    """Return: (figure, target, ours, bound, ours by the bound, whether it is met) for what
+    was measured."""
     rows = []
 
-    def add(text, target, value, bound, is_least):
-        if value is not None and bound is not None:
-            rows.append((text, target, value, bound,
-                         value >= bound if is_least else value <= bound))
+    def add(text, target, values, bounds, is_least):
+        """bounds: of each round, or one for all."""
+        bounds = bounds if isinstance(bounds, list) else [bounds] * len(values)
+        share = middle_ratio(values, bounds)
+        if share is not None:
+            rows.append((text, target, middle(values), middle(bounds), share,
+                         share >= 1 if is_least else share <= 1))
 
-    def times(factor, value):
-        return None if value is None else factor * value
+    def times(factor, values):
+        return [None if v is None else factor * v for v in values]
 
     def at(figure, peer=OURS):
-        return median(result, peer, figure)
+        return rounds(result, peer, figure)
 
     tls = ("stunnel", "haproxy-tls")
     for key, text in (("1_up", "1 stream out"), ("1_down", "1 stream in"),
@@ -145,8 +191,8 @@ def targets(result):
     for key in ("p50", "p99"):
         add(f"latency {key}, us", "below stunnel and plain haproxy", at(f"rr_{key}_us"),
             best(result, f"rr_{key}_us", ("stunnel", "haproxy-plain"), min), False)
-    pasta = at("rr_p50_us", "pasta")
-    add("latency p50, us", "pasta + 10 us", at("rr_p50_us"), pasta and pasta + 10, False)
+    add("latency p50, us", "pasta + 10 us", at("rr_p50_us"),
+        [None if v is None else v + 10 for v in at("rr_p50_us", "pasta")], False)
     for n in (1, 16):
         add(f"connections/s fresh, {n} at a time", "above wireguard-go",
             at(f"connect_{n}_per_s", OURS + "-fresh"), at(f"connect_{n}_per_s", "wireguard-go"),
@@ -158,28 +204,29 @@ def targets(result):
             True)
     add("memory idle, MB", "8", at("idle_mb"), 8, False)
     add("memory per idle connection, KB", "5", at("idle_kb_each"), 5, False)
-    add("1 stream among idle connections, Gbit/s", "0.95 x without them",
-        at("gbits_1_up_among_idle"), times(0.95, at("gbits_1_up")), True)
+    add("1 stream among idle connections", "0.95 of one without them", at("among_idle_ratio"),
+        0.95, True)
     add("idle CPU with them, %", "0.1", at("idle_cpu_percent"), 0.1, False)
     add("their set-up, s", "3", at("idle_setup_s"), 3, False)
     for key, text in (("1_up", "1 stream out"), ("1_down", "1 stream in"),
                       ("8_up", "8 streams out"), ("8_down", "8 streams in")):
         add(f"clear, Gbit/s, {text}", "0.8 x pasta", at("gbits_" + key, OURS + "-clear"),
             times(0.8, at("gbits_" + key, "pasta")), True)
-    for figure, text in (("udp_gbits", "UDP, Gbit/s"), ("loopback_gbits", "loopback, Gbit/s"),
-                         ("bypassed_gbits", "bypassed port, Gbit/s")):
-        add(text, "0.95 x without us", at(figure), times(0.95, at(figure, "kernel")), True)
-    for figure, text in (("udp_p50_us", "UDP latency, us"), ("icmp_p50_us", "ICMP latency, us")):
-        add(text, "1.05 x without us", at(figure), times(1.05, at(figure, "kernel")), False)
+    for figure, heading in UNTOUCHED.items():
+        is_least = figure.endswith("_gbits")
+        factor = 0.95 if is_least else 1.05
+        add(heading.split(",")[0] + ", with us by without", f"{factor}", at(figure + "_ratio"),
+            factor, is_least)
     return rows
 
 
 def target_table(result):
-    rows = [[text, target, number(bound), number(value), "yes" if is_met else "no"]
-            for text, target, value, bound, is_met in targets(result)]
+    rows = [[text, target, number(bound), number(value), number(share), "yes" if is_met else "no"]
+            for text, target, value, bound, share, is_met in targets(result)]
     if not rows:
         return ""
-    return "### Targets\n\n" + table(["", "target", "that is", "measured", "met"], rows, 2) + "\n"
+    return ("### Targets\n\n" +
+            table(["", "target", "that is", "measured", "by the target", "met"], rows, 2) + "\n")
 
 
 def micro_table(result):
@@ -197,7 +244,9 @@ def about_text(result):
     return (f"{build}{a['date']}, Linux {a['kernel']}, {a['cpu_cnt']} x {a['cpu']}; "
             f"{a['rounds']} round{'s' if a['rounds'] > 1 else ''} of {a['seconds']} s, "
             f"interleaved; congestion control {a['congestion_control']}. "
-            "A cell is the median, with the least and the most in brackets. "
+            "A cell is the median, with the least and the most in brackets; where two peers are "
+            "compared, with a target or by division, it is the median of each round's ratio, "
+            "because what a round measures comes from the same minutes. "
             "\"Out\" is from the client to the server."
             + (f" Other programs used up to {others:.2f} processors: noisy."
                if others > NOISE_CPU else "") + "\n\n")
@@ -212,7 +261,7 @@ def legend(result):
 
 def text(result):
     return (about_text(result) + legend(result) + target_table(result) + group_tables(result) +
-            micro_table(result))
+            untouched_table(result) + micro_table(result))
 
 
 # --- Picture --------------------------------------------------------------------------------
@@ -244,7 +293,7 @@ def bar_top(values):
 
 def panel(result, figure, title, unit, x, y):
     """Return: SVG of one panel and its height."""
-    rows = [(name, p, p["figures"][figure]) for name, p in result["peers"].items()
+    rows = [(name, p, present(p["figures"][figure])) for name, p in result["peers"].items()
             if p["figures"].get(figure)]
     top = bar_top([statistics.median(v) for _, _, v in rows])
     bar_w = PANEL_W - LABEL_W - VALUE_W
@@ -252,26 +301,26 @@ def panel(result, figure, title, unit, x, y):
            f'<text x="{x}" y="{y + 33}" class="u">{escape(unit)}</text>']
     y += 44
     for name, p, values in rows:
-        middle = statistics.median(values)
-        w = max(1.0, min(bar_w, bar_w * middle / top))
+        value = statistics.median(values)
+        w = max(1.0, min(bar_w, bar_w * value / top))
         is_ours = p["kind"].startswith("ours")
         out.append(f'<text x="{x + LABEL_W - 8}" y="{y + 15}" class="{"o" if is_ours else "l"}" '
                    f'text-anchor="end">{escape(name)}</text>')
         out.append(f'<rect x="{x + LABEL_W}" y="{y + 3}" width="{w:.1f}" height="{ROW_H - 6}" '
                    f'fill="{COLOURS[p["kind"]]}"/>')
-        if middle > top:
+        if value > top:
             cut = x + LABEL_W + w - 24
             out.append(f'<path d="M{cut:.1f} {y + 1}l8 {ROW_H - 2}h8l-8 -{ROW_H - 2}z" '
                        'fill="#ffffff"/>')
         end = w
-        if len(values) > 1 and middle <= top:
+        if len(values) > 1 and value <= top:
             left, right = (min(bar_w * v / top, bar_w + 20) for v in (min(values), max(values)))
             middle_y = y + ROW_H / 2
             out.append(f'<path d="M{x + LABEL_W + left:.1f} {middle_y}H'
                        f'{x + LABEL_W + right:.1f}" class="w"/>')
             end = max(end, right)
         out.append(f'<text x="{x + LABEL_W + end + 6:.1f}" y="{y + 15}" '
-                   f'class="{"o" if is_ours else "l"}">{number(middle)}</text>')
+                   f'class="{"o" if is_ours else "l"}">{number(value)}</text>')
         y += ROW_H
     return "\n".join(out), 44 + ROW_H * len(rows)
 
