@@ -372,10 +372,11 @@ def write(path, words):
     os.replace(path + ".new", path)
 
 
-def save(result, folder, name):
+def save(result, folder, name, words, picture=None):
     write(os.path.join(folder, name + ".json"), json.dumps(result, indent=1) + "\n")
-    write(os.path.join(folder, name + ".svg"), svg(result))
-    write(os.path.join(folder, name + ".md"), text(result))
+    write(os.path.join(folder, name + ".md"), words)
+    if picture:
+        write(os.path.join(folder, name + ".svg"), picture)
 
 
 def replace_part(top, part, words):
