@@ -16,7 +16,8 @@ import slices
 from lab import Failure
 from peers import BYPASSED, CONGESTION_CONTROL, IPERF, RR
 
-RETRY_CNT = 5  # iperf3's server tidies up for a moment after each run
+RETRY_CNT = 5  # iperf3's server tidies up for a moment after each run; meanwhile it says
+NOT_YET = ("busy", "refused")  # or does not listen
 CONNECT_MAX_CNT = 20000  # of one measure: ports and TIME-WAIT are finite
 IDLE_AT_ONCE = 64  # connections being set up at a time
 IDLE_CPU_S = 2
@@ -102,11 +103,11 @@ def iperf(space, host, port, *words, timeout=30):
         try:
             got = space.run_json(*argv, timeout=timeout)
             found = got["end"].get("sum_received") or got["end"].get("sum")
-            if not found:  # and yet exit status 0
+            if not found:  # and yet its exit status is 0
                 raise Failure(f"{' '.join(map(str, argv))}: {got.get('error', 'no result')}")
             return found
         except Failure as e:
-            if "busy" not in str(e) or attempt == RETRY_CNT - 1:
+            if attempt == RETRY_CNT - 1 or not any(w in str(e) for w in NOT_YET):
                 raise
             time.sleep(0.2)
     return None
