@@ -16,9 +16,10 @@
 #define PATH_MTU_MIN_V4 552u
 #define PATH_MTU_MIN_V6 1280u
 
-/* Receive window: starts small, doubles as it is used, up to the side's limit. No network
- * lies between us and the application: more would only wait in the TUN's queue. */
-#define RX_WINDOW_FIRST_LEN     (256u * 1024)
+/* Receive window: starts with about what a SYN can announce, doubles as it is used, up to the
+ * side's limit. No network lies between us and the application: more would only wait in
+ * the TUN's queue. */
+#define RX_WINDOW_FIRST_LEN     (64u * 1024)
 #define RX_WINDOW_INNER_MAX_LEN (1u * 1024 * 1024)
 #define RX_WINDOW_OUTER_MAX_LEN (4u * 1024 * 1024)
 /* An ACK waits for further input, while there is some, until it covers this much. Only
@@ -231,11 +232,21 @@ static void on_err(void *arg, err_t err)
     }
 }
 
+/* lwIP acknowledges a FIN at once. Mostly our own follows within a millisecond, and can say so. */
+static void put_off_ack_of_fin(struct tcp_pcb *pcb)
+{
+    if (pcb->state != CLOSE_WAIT)
+        return;
+    tcp_clear_flags(pcb, TF_ACK_NOW);
+    tcp_set_flags(pcb, TF_ACK_DELAY);
+}
+
 static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t err)
 {
     struct leg *leg = arg;
 
     if (!p) {
+        put_off_ack_of_fin(pcb);
         note(leg, LEG_EV_FIN);
         return ERR_OK;
     }
@@ -261,7 +272,7 @@ static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)
     return ERR_OK;
 }
 
-/* Replaces lwIP's full-size receive window; only the 16 bits of the SYN were announced yet. */
+/* Replaces lwIP's full-size receive window; the SYN announced 16 bits of it. */
 static void start_window(struct leg *leg)
 {
     struct tcp_pcb *pcb = leg->pcb;

@@ -44,6 +44,7 @@ static void enter(enum stage stage, enum side side)
     peer_connects(&peer, 1460, 7);
     if (stage == STAGE_CLOSE_WAIT || stage == STAGE_LAST_ACK) {
         peer_send(&peer, PACKET_FIN | PACKET_ACK, NULL, 0);
+        wire_advance(2 * STACK_TICK_MS);
         peer_expect_ack(&peer);
     }
     if (stage != STAGE_ESTABLISHED && stage != STAGE_CLOSE_WAIT) {
@@ -101,6 +102,24 @@ static void test_peer_closes_first(void **state)
         peer_ack(&peer);
         expect_gone(LEG_EV_CLOSED);
         peer_expect_nothing(&peer);
+    }
+}
+
+/* The ACK of a FIN waits a moment for our own FIN, but not for ever. */
+static void test_one_segment_for_fin_and_ack(void **state)
+{
+    for (int side = 0; side < SIDE_CNT; side++) {
+        enter(STAGE_ESTABLISHED, (enum side)side);
+        peer_send(&peer, PACKET_FIN | PACKET_ACK, NULL, 0);
+        leg_output(&peer.leg);
+        peer_expect_nothing(&peer);
+        leg_shutdown(&peer.leg);
+        struct sent *s = peer_expect(&peer, PACKET_FIN | PACKET_ACK);
+        assert_int_equal(s->p.ack, peer.seq);
+        free(s);
+        peer_expect_nothing(&peer);
+        peer_ack(&peer);
+        expect_gone(LEG_EV_FIN | LEG_EV_CLOSED);
     }
 }
 
@@ -486,6 +505,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_we_close_first),
         TEST(test_peer_closes_first),
+        TEST(test_one_segment_for_fin_and_ack),
         TEST(test_both_close_at_once),
         TEST(test_three_segments),
         TEST(test_fin_with_data),

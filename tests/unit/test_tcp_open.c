@@ -389,6 +389,7 @@ static void test_handshake_ack_with_data_and_fin(void **state)
     assert_true(peer.leg.established);
     assert_int_equal(leg_take_events(&peer.leg), LEG_EV_ESTABLISHED | LEG_EV_DATA | LEG_EV_FIN);
     assert_int_equal(leg_read(&peer.leg, out, sizeof(out)), 3);
+    wire_advance(2 * STACK_TICK_MS);
     peer_expect_ack(&peer);
 }
 
