@@ -9,9 +9,9 @@
 #include "base/siphash.h"
 #include "tcp/stack.h"
 
-#define WAIT_MS      60000 /* two maximum segment lifetimes, as Linux has it */
-#define BUCKET_CNT   4096
-#define WAIT_MAX_CNT 65536
+#define WAIT_MS        60000 /* two maximum segment lifetimes, as Linux has it */
+#define BUCKET_MIN_CNT 256
+#define WAIT_MAX_CNT   65536
 
 struct wait {
     struct wait *chain; /* same bucket */
@@ -24,7 +24,8 @@ struct wait {
     bool over; /* no longer in its bucket; waits for its turn in the queue */
 };
 
-static struct wait *buckets[BUCKET_CNT];
+static struct wait **buckets; /* as many as there are waits, about */
+static size_t bucket_cnt;     /* a power of two; 0 before the first wait */
 static struct wait *oldest, *youngest;
 static size_t wait_cnt;
 
@@ -32,9 +33,36 @@ static struct wait **bucket_of(enum side side, const struct tuple *tuple)
 {
     uint64_t h = siphash(&stack.cfg.isn_key, tuple, sizeof(*tuple));
 
-    return &buckets[(h + side) % BUCKET_CNT];
+    return &buckets[(h + side) & (bucket_cnt - 1)];
 }
 
+static void put(struct wait **bucket, struct wait *w)
+{
+    w->chain = *bucket;
+    *bucket = w;
+}
+
+/* Without memory the chains get longer. Return: there are buckets. */
+static bool make_room(void)
+{
+    size_t cnt = bucket_cnt ? 2 * bucket_cnt : BUCKET_MIN_CNT;
+    struct wait **more;
+
+    if (wait_cnt < bucket_cnt)
+        return true;
+    more = calloc(cnt, sizeof(*more));
+    if (!more)
+        return bucket_cnt > 0;
+    free(buckets);
+    buckets = more;
+    bucket_cnt = cnt;
+    for (struct wait *w = oldest; w; w = w->younger)
+        if (!w->over)
+            put(bucket_of((enum side)w->side, &w->tuple), w);
+    return true;
+}
+
+/* There are buckets. */
 static struct wait **find(enum side side, const struct tuple *tuple)
 {
     struct wait **link = bucket_of(side, tuple);
@@ -59,25 +87,27 @@ static void drop_oldest(void)
     if (!w->over)
         end_wait(find((enum side)w->side, &w->tuple));
     oldest = w->younger;
-    if (!oldest)
-        youngest = NULL;
     wait_cnt--;
     free(w);
+    if (!oldest) {
+        youngest = NULL;
+        free(buckets);
+        buckets = NULL;
+        bucket_cnt = 0;
+    }
 }
 
 void timewait_add(enum side side, const struct tuple *tuple, uint32_t ours, uint32_t theirs,
                   uint16_t window)
 {
-    struct wait **link = find(side, tuple);
-    struct wait *w;
-
-    if (*link)
-        end_wait(link);
     if (wait_cnt == WAIT_MAX_CNT)
         drop_oldest();
-    w = malloc(sizeof(*w));
+    struct wait *w = make_room() ? malloc(sizeof(*w)) : NULL;
     if (!w)
         return; /* as if two lifetimes had passed: late segments get a RST */
+    struct wait **link = find(side, tuple);
+    if (*link)
+        end_wait(link);
     *w = (struct wait){
         .tuple = *tuple,
         .end_ms = stack.now_ms + WAIT_MS,
@@ -86,9 +116,7 @@ void timewait_add(enum side side, const struct tuple *tuple, uint32_t ours, uint
         .window = window,
         .side = (uint8_t)side,
     };
-    link = bucket_of(side, tuple);
-    w->chain = *link;
-    *link = w;
+    put(link, w); /* the end of its chain */
     if (youngest)
         youngest->younger = w;
     else
@@ -99,8 +127,8 @@ void timewait_add(enum side side, const struct tuple *tuple, uint32_t ours, uint
 
 bool timewait_input(enum side side, const struct tuple *tuple, const struct packet *packet)
 {
-    struct wait **link = find(side, tuple);
-    struct wait *w = *link;
+    struct wait **link = wait_cnt > 0 ? find(side, tuple) : NULL;
+    struct wait *w = link ? *link : NULL;
 
     if (!w)
         return false;
