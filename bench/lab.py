@@ -6,7 +6,6 @@ our process id in their names. Processes die with us (setpriv --pdeathsig), so t
 even a SIGKILL leaves only empty namespaces behind, which the next run removes.
 """
 import contextlib
-import ctypes
 import glob
 import json
 import os
@@ -14,13 +13,17 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
-CLONE_NEWNET = 0x40000000
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.append(os.path.join(TOP, "tests", "netns"))  # last: a lab.py is there, too
+
+from namespace import Namespace  # noqa: E402
+
 PREFIX = "bench-"
 DIR_PREFIX = "tcns-bench-"
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Failure(Exception):
@@ -51,38 +54,15 @@ def wait_for(fn, what, timeout=10.0, interval=0.01):
     return value
 
 
-def _setns(fd):
-    if _libc.setns(fd, CLONE_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-class Space:
-    """One network namespace."""
+class Space(Namespace):
+    """One network namespace of a lab."""
 
     def __init__(self, lab, short):
+        super().__init__(f"{PREFIX}{os.getpid()}-{lab.prefix}{short}")
         self.lab, self.short = lab, short
-        self.name = f"{PREFIX}{os.getpid()}-{lab.prefix}{short}"
-        self.path = f"/run/netns/{self.name}"
         lab.spaces.append(self)  # first, so that an interrupt leaves nothing behind
         run("ip", "netns", "add", self.name)
         self.ip("link", "set", "lo", "up")
-
-    @contextlib.contextmanager
-    def inside(self):
-        """This thread is in the namespace meanwhile."""
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        there = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _setns(there)
-            yield
-        finally:
-            _setns(home)
-            os.close(home)
-            os.close(there)
-
-    def argv(self, argv):
-        return ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={self.path}",
-                *map(str, argv)]
 
     def ip(self, *args):
         return run("ip", "-n", self.name, *args)
@@ -103,29 +83,12 @@ class Space:
         return self.lab.popen(f"{self.short}-{os.path.basename(str(argv[0]))}",
                               ["nsenter", f"--net={self.path}", *argv], **kwargs)
 
-    def sysctl(self, key, value):
-        with self.inside(), open("/proc/sys/" + key.replace(".", "/"), "w") as f:
-            f.write(str(value))
-
     def wait_listening(self, port):
-        """Until something listens at the TCP port; nothing connects to it."""
-        want = f"{port:04X}"
-
         def listening():
             self.lab.check_procs()
-            with self.inside():
-                for table in ("tcp", "tcp6"):
-                    with open(f"/proc/thread-self/net/{table}") as f:
-                        for line in f.readlines()[1:]:
-                            field = line.split()
-                            if field[3] == "0A" and field[1].rsplit(":", 1)[1] == want:
-                                return True
-            return False
+            return self.has_listener(port)
 
         wait_for(listening, f"{self.short}: a listener at port {port}")
-
-    def pids(self):
-        return [int(p) for p in run("ip", "netns", "pids", self.name, check=False).split()]
 
 
 class Lab:

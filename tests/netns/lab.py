@@ -9,7 +9,6 @@ what still runs in the namespaces, then deletes them.
 """
 import atexit
 import contextlib
-import ctypes
 import json
 import os
 import shutil
@@ -20,9 +19,9 @@ import sys
 import tempfile
 import time
 
+from namespace import Namespace
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
 _labs = []
 
 
@@ -68,12 +67,6 @@ def binary():
     return path
 
 
-def _setns(fd):
-    if _libc.setns(fd, CLONE_NEWNET) != 0:
-        err = ctypes.get_errno()
-        raise OSError(err, os.strerror(err))
-
-
 def _run_root(*argv, check=True):
     r = subprocess.run(argv, stdin=subprocess.DEVNULL, text=True,
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -111,13 +104,12 @@ class Proc(subprocess.Popen):
             return self.wait(timeout)
 
 
-class Ns:
+class Ns(Namespace):
     """One network namespace: a container, a router, a host."""
 
     def __init__(self, lab, name):
+        super().__init__(f"tcns{os.getpid()}-{name}")
         self.lab, self.short = lab, name
-        self.name = f"tcns{os.getpid()}-{name}"
-        self.path = f"/run/netns/{self.name}"
         self.ip4 = self.ip6 = None
         self.peer_if = None  # in a star: the router's interface towards us
         _run_root("ip", "netns", "add", self.name)
@@ -128,23 +120,6 @@ class Ns:
         # Inherited from the machine, where a container engine may have switched it on.
         self.sysctl("net.ipv4.ip_forward", 0)
         self.ip("link", "set", "lo", "up")
-
-    @contextlib.contextmanager
-    def inside(self):
-        """This thread is in the namespace meanwhile."""
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        there = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _setns(there)
-            yield self
-        finally:
-            _setns(home)
-            os.close(home)
-            os.close(there)
-
-    def argv(self, argv):
-        return ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net={self.path}",
-                *map(str, argv)]
 
     def run(self, *argv, check=True, timeout=60, **kwargs):
         """Return: CompletedProcess with text output."""
@@ -181,16 +156,6 @@ class Ns:
             self.nft(f"table inet {table} {{\n{extra}\nchain forward {{\n"
                      f"type filter hook forward priority 0;\n{lines}\n}}\n}}\n")
 
-    def sysctl(self, key, value=None):
-        path = "/proc/sys/" + key.replace(".", "/")
-        with self.inside():
-            if value is None:
-                with open(path) as f:
-                    return f.read().strip()
-            with open(path, "w") as f:
-                f.write(str(value))
-        return None
-
     def socket(self, family=socket.AF_INET, kind=socket.SOCK_STREAM, proto=0):
         with self.inside():
             return socket.socket(family, kind, proto)
@@ -218,20 +183,7 @@ class Ns:
         return s
 
     def wait_listening(self, port, timeout=10):
-        """Until something listens at the TCP port; nothing connects to it."""
-        want = f"{port:04X}"
-
-        def listening():
-            with self.inside():
-                for table in ("tcp", "tcp6"):
-                    with open(f"/proc/thread-self/net/{table}") as f:
-                        for line in f.readlines()[1:]:
-                            field = line.split()
-                            if field[3] == "0A" and field[1].rsplit(":", 1)[1] == want:
-                                return True
-            return False
-
-        wait_for(listening, timeout, f"{self.short}: listening at {port}")
+        wait_for(lambda: self.has_listener(port), timeout, f"{self.short}: listening at {port}")
 
     def offload(self, on, dev="eth0"):
         """Checksums and segmentation by the "device"; off for captures of what a wire would see."""
