@@ -201,7 +201,8 @@ def test_from_reads_the_published_result():
 def test_from_says_what_is_wrong():
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "x.json")
-        for words in ("", "[]", '{"peers": {}}', '{"about": {}}'):
+        for words in ("", "[]", '{"peers": {}}', '{"about": {}}', '{"about": {}, "peers": {}}',
+                      '{"about": {"date": "", "commit": ""}, "profile": [{"side": "sender"}]}'):
             with open(path, "w", encoding="utf-8") as f:
                 f.write(words)
             r = bench_from(path)
