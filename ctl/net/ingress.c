@@ -171,6 +171,14 @@ static const char forwarded_out[] =
 static const char fragments4[] = "ip frag-off & 0x1fff != 0 accept\n";
 static const char fragments6[] = "frag frag-off != 0 accept\n";
 
+/* Those that carry flags, behind a first one that shows only ports (RFC 1858 2.1): nobody has to
+ * send them. The first cannot be told by its length, as the frame may be longer than the packet.
+ * Behind IPv6 options the flags may be at other offsets, but there the kernel itself insists on
+ * the whole TCP header in the first fragment (RFC 8200 4.5). Ahead of all others: older kernels
+ * take their data for a port. */
+static const char tiny_fragments[] = "ip frag-off & 0x1fff == 1 drop\n"
+                                     "frag frag-off 1 drop\n";
+
 /* SYNs to ports that are not bypassed. The peer chooses the port that it connects from: no
  * reason to leave it in clear. Fragments: older kernels take their data for ports and flags. */
 static void print_opening(FILE *out, const struct bypass *bypass)
@@ -201,8 +209,9 @@ static void print_ingress(FILE *out, const char *names, const struct bypass *byp
     fprintf(out,
             "chain ingress {\n"
             "type filter hook ingress devices = { %s } priority 0; policy accept;\n"
-            "meta l4proto != tcp accept\n" IS_TO_BYPASSED "accept\n",
-            names);
+            "meta l4proto != tcp accept\n"
+            "%s" IS_TO_BYPASSED "accept\n",
+            names, strict ? tiny_fragments : "");
     if (strict) {
         print_matches(out, bypass, true, false, "accept");
         fprintf(out, "tcp flags & (fin | syn | rst | ack) == syn jump opening\n");

@@ -104,8 +104,8 @@ void udp_print(FILE *out, const char *names, const struct udp *udp)
     fprintf(out,
             "chain udp_out {\n"
             "type filter hook output priority 0; policy accept;\n"
-            "oifname != { %s } accept\n"
             "meta l4proto != udp accept\n"
+            "oifname != { %s } accept\n"
             "udp sport . udp dport { 68 . 67, 546 . 547 } accept\n",
             names);
     print_dns(out, udp, 'd');
@@ -113,8 +113,8 @@ void udp_print(FILE *out, const char *names, const struct udp *udp)
             "%s\n}\n"
             "chain udp_in {\n"
             "type filter hook input priority 0; policy accept;\n"
-            "iifname != { %s } accept\n"
             "meta l4proto != udp accept\n"
+            "iifname != { %s } accept\n"
             "udp sport . udp dport { 67 . 68, 547 . 546 } accept\n",
             verdict, names);
     print_dns(out, udp, 's');

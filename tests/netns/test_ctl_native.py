@@ -222,14 +222,23 @@ def whole(src, dst, segment, ident):
     return [build_ip(src, dst, segment, ident=ident)]
 
 
-def in_fragments(src, dst, segment, ident):
+def fragments(src, dst, ident, parts, proto=6):
+    """Of these (offset, data); the last has no more behind it."""
+    out = []
+    for offset, data in parts:
+        more = data is not parts[-1][1]
+        if ":" in src:  # a fragment header (44) says where it belongs, in bytes
+            head = struct.pack(">BBHI", proto, 0, offset | more, ident)
+            out.append(build_ip(src, dst, head + data, proto=44))
+        else:
+            out.append(build_ip(src, dst, data, ident=ident,
+                                frag=(MORE_FRAGMENTS if more else 0) | offset // 8))
+    return out
+
+
+def in_fragments(src, dst, segment, ident, first=24):
     """The TCP header with its options is in the first."""
-    first, rest = segment[:24], segment[24:]
-    if ":" in src:  # a fragment header (44) says where it belongs, in bytes
-        return [build_ip(src, dst, struct.pack(">BBHI", 6, 0, off_more, ident) + part, proto=44)
-                for off_more, part in ((1, first), (len(first), rest))]
-    return [build_ip(src, dst, first, frag=MORE_FRAGMENTS, ident=ident),
-            build_ip(src, dst, rest, frag=len(first) // 8, ident=ident)]
+    return fragments(src, dst, ident, [(0, segment[:first]), (first, segment[first:])])
 
 
 def last_first(*args):
@@ -281,6 +290,102 @@ def test_fragments_and_the_kernel(lab):
                         want[own] = accepted
                     expect_eq(answers(cap, inject, src, dst,
                                       (own, from_bypassed, to_closed, to_open), cut), want, what)
+        a.down()
+
+
+def tiny(src, dst, segment, ident):
+    """The first has no flags (RFC 1858 3)."""
+    return in_fragments(src, dst, segment, ident, 8)
+
+
+def tiny_backwards(*args):
+    return tiny(*args)[::-1]
+
+
+def tiny_by_eights(src, dst, segment, ident):
+    return fragments(src, dst, ident, [(i, segment[i:i + 8]) for i in range(0, len(segment), 8)])
+
+
+def as_ack(segment):
+    return segment[:13] + bytes([ACK]) + segment[14:]
+
+
+def tiny_padded(src, dst, segment, ident):
+    """An ACK's flags stand where the first would have some, behind its end."""
+    first, rest = tiny(src, dst, segment, ident)
+    return first + as_ack(segment)[8:20], rest
+
+
+def tiny_after_cut(src, dst, segment, ident):
+    """The same flags, in bytes that the kernel cuts off as they make no eight."""
+    return fragments(src, dst, ident, [(0, as_ack(segment)[:15]), (8, segment[8:])])
+
+
+def overlapping(src, dst, segment, ident):
+    """An ACK's header, and the SYN's over it."""
+    return fragments(src, dst, ident,
+                     [(0, as_ack(segment)[:16]), (8, segment[8:16]), (16, segment[16:])])
+
+
+def tiny_over_allowed(src, dst, segment, ident):
+    """A SYN to a bypassed port, and other ports over its own (RFC 3128)."""
+    allowed = build_tcp(src, dst, 4000, 22, options=b"\2\4\5\xb4")
+    return fragments(src, dst, ident,
+                     [(0, allowed[:16]), (0, segment[:8]), (16, segment[16:])])
+
+
+def tiny_then_allowed(*args):
+    head, ports, rest = tiny_over_allowed(*args)
+    return ports, head, rest
+
+
+def behind_options(src, dst, segment, ident, first=8):
+    """As tiny, but destination options (60) move the flags to another offset."""
+    options = struct.pack(">BBBB4x", 6, 0, 1, 4)
+    return fragments(src, dst, ident, [(0, options + segment[:first]),
+                                       (8 + first, segment[first:])], proto=60)
+
+
+def behind_options_whole(*args):
+    return behind_options(*args, first=16 + 8)
+
+
+def test_tiny_fragments_and_require(lab):
+    """A peer that connects from a bypassed port hides its SYN's flags: no other port answers.
+
+    Under prefer, where that port may be reached in clear, the same fragments show that they
+    are such that the kernel puts together; of IPv6 it does not take them (RFC 8200 4.5)."""
+    r, a, b = lab.star("a", "b")
+    six = b.ip6, a.ip6
+    four = b.ip4, a.ip4
+    flagless = tiny, tiny_backwards, tiny_by_eights, tiny_padded
+    cuts = [(four, cut, cut not in (overlapping, tiny_over_allowed, tiny_then_allowed))
+            for cut in (*flagless, tiny_after_cut, overlapping, tiny_over_allowed,
+                        tiny_then_allowed)]
+    cuts += [(six, cut, cut in (in_fragments, behind_options_whole))
+             for cut in (*flagless, in_fragments, overlapping, tiny_over_allowed,
+                         tiny_then_allowed, behind_options, behind_options_whole)]
+    for policy in ("prefer", "require"):
+        a.up("--bypass", "22,1000-1100", "--policy", policy)
+        with contextlib.ExitStack() as stack:
+            for addr in (None, "::"):
+                for port in (22, 80):
+                    stack.enter_context(a.listen(port, addr))
+            cap = stack.enter_context(Capture(r, a.peer_if))
+            inject = stack.enter_context(Injector(r, a.peer_if))
+            inject.to_mac(mac(a, "eth0"), mac(r, a.peer_if))
+            for i, ((src, dst), cut, is_taken) in enumerate(cuts):
+                sport = 1000 + i
+                for packet in cut(src, dst, build_tcp(src, dst, sport, 80, seq=1000,
+                                                      options=b"\2\4\5\xb4",
+                                                      payload=b"z" * 16), 500 + i):
+                    inject.send_ip(packet)
+                inject.send_ip(build_ip(src, dst, build_tcp(src, dst, sport, 22)))
+                cap.wait_tcp(lambda t, end=(dst, 22, sport): (t.src, t.sport, t.dport) == end,
+                             what=f"the answer behind {cut.__name__}")
+                got = [t.flags for t in cap.tcp(src=dst, dst=src) if (t.sport, t.dport) == (80, sport)]
+                want = [SYN | ACK] if is_taken and policy == "prefer" else []
+                expect_eq(got, want, (policy, src, cut.__name__))
         a.down()
 
 
