@@ -23,9 +23,10 @@
          "TCP ports left to the kernel, at either end (default: ports\n"                           \
          "that encrypt themselves); ranges as 6000-6010, and the word\n"                           \
          "\"default\" in the list adds those",                                                     \
-         "A peer that sends from such a port reaches every service here in clear, under "          \
-         "\"require\" as well. The default: 22, 443, 465, 563, 636, 853, 989-990, 992-995, 3269, " \
-         "5061, 5223, 5349, 5671, 6514, 6697, 8883",                                               \
+         "Ports go up to 65534, as those of the kernel's routing rules. A peer that connects "     \
+         "from such a port reaches every service here in clear; under \"require\" it is dropped. " \
+         "The default: 22, 443, 465, 563, 636, 853, 989-990, 992-995, 3269, 5061, 5223, 5349, "    \
+         "5671, 6514, 6697, 8883",                                                                 \
          "none, default"},                                                                         \
         {OPT_TEP,                                                                                  \
          "tep",                                                                                    \

@@ -479,6 +479,11 @@ static int check_bypass(const struct ruletext *t, char err[RULETEXT_ERROR_LEN])
         return fail(err, "a rule that bypasses takes no settings");
     if (!r->peer_cnt && !r->local_cnt && !r->port_cnt && !r->peer_port_cnt && !r->local_port_cnt)
         return fail(err, "a rule that bypasses needs a prefix or a port");
+    if (!bypass_can_follow(r))
+        return fail(err,
+                    "a rule that bypasses cannot have port 65535: the kernel's routing rules go "
+                    "up to %d",
+                    BYPASS_PORT_MAX);
     return 0;
 }
 

@@ -39,6 +39,10 @@ static int set_bypass(struct daemon_options *o, const char *value, char err[SETT
 
     if (e == -E2BIG)
         return fail(err, -EINVAL, "bypass: more than %d port ranges", BYPASS_MAX_CNT);
+    if (e == -ERANGE)
+        return fail(err, -EINVAL,
+                    "bypass: \"%.60s\" has port 65535, and the kernel's routing rules go up to %d",
+                    value, BYPASS_PORT_MAX);
     if (e)
         return fail(err, -EINVAL,
                     "bypass: \"%.60s\" is no list of ports; allowed are numbers and ranges like "

@@ -108,7 +108,9 @@ static int add_word(struct bypass *b, const char *word)
     if (strcmp(word, "default") == 0)
         return add_encrypting(b);
     int err = bypass_parse_range(word, &r);
-    return err ? err : bypass_add(b, r);
+    if (err)
+        return err;
+    return r.last > BYPASS_PORT_MAX ? -ERANGE : bypass_add(b, r);
 }
 
 int bypass_parse(const char *text, struct bypass *ret)
@@ -153,6 +155,21 @@ int bypass_add_match(struct bypass *b, const struct policy_match *m)
         return -E2BIG;
     b->matches[b->match_cnt++] = *m;
     return 0;
+}
+
+static bool are_below_max(const struct port_range *list, size_t cnt)
+{
+    for (size_t i = 0; i < cnt; i++)
+        if (list[i].last > BYPASS_PORT_MAX)
+            return false;
+    return true;
+}
+
+bool bypass_can_follow(const struct policy_rule *rule)
+{
+    return are_below_max(rule->ports, rule->port_cnt) &&
+           are_below_max(rule->peer_ports, rule->peer_port_cnt) &&
+           are_below_max(rule->local_ports, rule->local_port_cnt);
 }
 
 int bypass_add_rule(struct bypass *b, const struct policy_rule *rule)

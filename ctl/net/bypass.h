@@ -10,6 +10,9 @@
 
 #include "tunnel/tunnel.h"
 
+/* The kernel takes no range for a routing rule that ends behind it (fib_rule_port_range_valid). */
+#define BYPASS_PORT_MAX 65534
+
 #define BYPASS_MAX_CNT       64
 #define BYPASS_MATCH_MAX_CNT 64
 
@@ -26,17 +29,20 @@ struct bypass {
 void bypass_default(struct bypass *b);
 
 /* Reads "none", "default" or a list like "22,443,6000-6010,default".
- * Return: 0; -EINVAL when it is no such list; -E2BIG past BYPASS_MAX_CNT
- * ranges. *ret is written only on success. */
+ * Return: 0; -EINVAL when it is no such list; -ERANGE: a port past BYPASS_PORT_MAX; -E2BIG past
+ * BYPASS_MAX_CNT ranges. *ret is written only on success. */
 int bypass_parse(const char *text, struct bypass *ret);
 
-/* Reads "80" or "6000-6010". Return: 0; -EINVAL. */
+/* Reads "80" or "6000-6010", up to 65535. Return: 0; -EINVAL. */
 int bypass_parse_range(const char *word, struct port_range *ret);
 
 /* Return: 0; -E2BIG when the set is full. */
 int bypass_add(struct bypass *b, struct port_range range);
 
 bool bypass_eq(const struct bypass *a, const struct bypass *b);
+
+/* Whether the rule names no port past BYPASS_PORT_MAX. */
+bool bypass_can_follow(const struct policy_rule *rule);
 
 /* Adds what a rule bypasses; nothing when it is no such rule. Return: 0; -E2BIG. */
 int bypass_add_rule(struct bypass *b, const struct policy_rule *rule);

@@ -404,12 +404,28 @@ def test_many_bypassed_ports(lab):
             ("22,1000-2022", (22, 1000, 1500, 2022), (21, 23, 999, 2023), 0),
             ("22,1000-2023", (22, 1000, 1500, 2023), (21, 23, 999, 2024), 2),
             (f"{spread},10000-10960", (10, 630, 10000, 10960), (9, 631, 10961), 0),
+            ("61000-65534", (61000, 65534), (60999, 65535), 2),
             (f"{spread},1024-20000", (10, 630, 1024, 20000), (9, 640, 1023, 20001), 2)):
         a.up("--bypass", bypass)
         expect_eq([p for p in native + ours if is_native(p)], list(native), bypass)
         tables = a.run("nft", "list", "ruleset").stdout
         expect_eq(tables.count("flags interval"), intervals, bypass)
         a.down()
+
+
+def test_the_last_port_is_refused(lab):
+    """The kernel's rules have no place for 65535: said before anything is changed."""
+    a, b = pair(lab)
+    before = a.snapshot()
+    for args in (("--bypass", "1024-65535"), ("--bypass", "22,65535"),
+                 ("--rule", f"bypass peer={b.ip4} port=1024-65535")):
+        r = a.tcns("up", *args, check=False)
+        expect_eq(r.returncode, 2, args)
+        expect("port 65535" in r.stderr and "65534" in r.stderr, args, r.stderr)
+    expect_eq(a.snapshot(), before)
+    a.up("--rule", "off port=1024-65535", "--rule", "prefer peer-port=65535")
+    r = a.tcns("policy", "--rule", "bypass port=65535", check=False)
+    expect(r.returncode != 0 and "port 65535" in r.stderr, r.stderr)
 
 
 def test_rules_go_away(lab):

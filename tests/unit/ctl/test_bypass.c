@@ -25,7 +25,7 @@ static void test_parse(void **state)
 {
     assert_string_equal(parsed("none"), "none");
     assert_string_equal(parsed("80"), "80");
-    assert_string_equal(parsed("1,65535"), "1,65535");
+    assert_string_equal(parsed("1,65534"), "1,65534");
     assert_string_equal(parsed("6000-6010"), "6000-6010");
     assert_string_equal(parsed("443,22"), "22,443");
 }
@@ -36,8 +36,8 @@ static void test_ranges_merge(void **state)
     assert_string_equal(parsed("80,81,79"), "79-81");
     assert_string_equal(parsed("10-20,15-30"), "10-30");
     assert_string_equal(parsed("10-20,30-40,1-100"), "1-100");
-    assert_string_equal(parsed("1-65535,7"), "1-65535");
-    assert_string_equal(parsed("65535,65534"), "65534-65535");
+    assert_string_equal(parsed("1-65534,7"), "1-65534");
+    assert_string_equal(parsed("65534,65533"), "65533-65534");
 }
 
 static void test_refuses_what_is_no_list(void **state)
@@ -53,6 +53,18 @@ static void test_refuses_what_is_no_list(void **state)
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct bypass b = {.cnt = 7};
         assert_int_equal(bypass_parse(bad[i], &b), -EINVAL);
+        assert_int_equal(b.cnt, 7);
+    }
+}
+
+/* No rule of the kernel's can have it. */
+static void test_refuses_the_last_port(void **state)
+{
+    static const char *const bad[] = {"65535", "1024-65535", "65534,65535", "default,1-65535"};
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct bypass b = {.cnt = 7};
+        assert_int_equal(bypass_parse(bad[i], &b), -ERANGE);
         assert_int_equal(b.cnt, 7);
     }
 }
@@ -108,6 +120,7 @@ int main(void)
         cmocka_unit_test(test_parse),
         cmocka_unit_test(test_ranges_merge),
         cmocka_unit_test(test_refuses_what_is_no_list),
+        cmocka_unit_test(test_refuses_the_last_port),
         cmocka_unit_test(test_default),
         cmocka_unit_test(test_cap),
         cmocka_unit_test(test_text_fits),

@@ -88,6 +88,9 @@ static void test_refused(void **state)
         {"bypass", "needs a prefix or a port"},
         {"bypass out peer=10.0.0.0/8", "holds for both directions"},
         {"bypass port=80 tep=P-256", "takes no settings"},
+        {"bypass port=80,1024-65535", "cannot have port 65535"},
+        {"bypass peer-port=65535 peer=10.0.0.0/8", "cannot have port 65535"},
+        {"local-port=1-65535 bypass", "cannot have port 65535"},
         {"off require", "action comes twice"},
         {"off in out", "direction comes twice"},
         {"off peer=10.0.0.0/8 peer=11.0.0.0/8", "peer comes twice"},
@@ -203,6 +206,8 @@ static void test_daemon_settings_refused(void **state)
     static const char *const bad[][3] = {
         {"policy", "bypass", "policy: \"bypass\" is none of prefer, require, off"},
         {"bypass", "http", "bypass: \"http\" is no list of ports"},
+        {"bypass", "22,1024-65535", "bypass: \"22,1024-65535\" has port 65535, "},
+        {"rule", "bypass port=65535", "rule: a rule that bypasses cannot have port 65535"},
         {"fallback-time", "0", "fallback-time: \"0\" is no number from 1 to 86400"},
         {"keepalive", "0", "keepalive: \"0\" is no number from 1 to 86400"},
         {"rule", "off peer=x", "rule: peer: \"x\" is no prefix"},
