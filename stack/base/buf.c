@@ -1,36 +1,32 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * Reference-counted byte buffer with a free list for packet-sized ones.
+ * Reference-counted byte buffer; packet-sized ones lie in slabs.
  */
 #include "base/buf.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
-/* Buffers that can hold a whole 64 KB packet come and go at packet rate; a few
- * are kept, because malloc would give such sizes back to the kernel each time. */
-#define LARGE_MIN      (32 * 1024)
-#define LARGE_CAP      (68 * 1024)
-#define LARGE_KEPT_MAX 64
+#include "base/slab.h"
 
-static struct buf *large_kept[LARGE_KEPT_MAX];
-static size_t large_kept_cnt;
+/* Sizes from the one to the other take a slot. */
+#define LARGE_MIN (32u * 1024)
+#define LARGE_CAP (SLAB_SLOT_LEN - sizeof(struct buf))
+
 static size_t total;
 
 struct buf *buf_new(size_t cap)
 {
+    bool is_large = cap >= LARGE_MIN && cap <= LARGE_CAP;
     struct buf *b;
 
-    if (cap >= LARGE_MIN && cap <= LARGE_CAP)
+    if (cap > UINT32_MAX)
+        return NULL;
+    if (is_large)
         cap = LARGE_CAP;
-    if (cap == LARGE_CAP && large_kept_cnt > 0) {
-        b = large_kept[--large_kept_cnt];
-    } else {
-        if (cap > UINT32_MAX)
-            return NULL;
-        b = malloc(sizeof(*b) + cap);
-        if (!b)
-            return NULL;
-    }
+    b = is_large ? slab_alloc() : malloc(sizeof(*b) + cap);
+    if (!b)
+        return NULL;
     b->refs = 1;
     b->cap = (uint32_t)cap;
     b->off = 0;
@@ -54,8 +50,8 @@ void buf_unref(struct buf *b)
     if (--b->refs > 0)
         return;
     total -= b->cap + BUF_COST;
-    if (b->cap == LARGE_CAP && large_kept_cnt < LARGE_KEPT_MAX)
-        large_kept[large_kept_cnt++] = b;
+    if (b->cap == LARGE_CAP)
+        slab_free(b);
     else
         free(b);
 }
