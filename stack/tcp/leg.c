@@ -32,7 +32,8 @@
 /* With this much held in all queues together no window grows any more. */
 #define RX_GROW_TOTAL_MAX_LEN (96u * 1024 * 1024)
 
-/* Written but unacknowledged: twice what may be in flight, within these limits. */
+/* Written but unacknowledged: what may be in flight, within these limits. More would be
+ * sealed long before it can leave, and read from memory then instead of from a cache. */
 #define TX_MIN_LEN (256u * 1024)
 #define TX_MAX_LEN (6u * 1024 * 1024)
 
@@ -620,8 +621,7 @@ size_t leg_room(const struct leg *leg)
 
     if (!pcb || !leg->established || leg->fin_sent)
         return 0;
-    size_t limit = 2 * leg_window(leg);
-    limit = LWIP_MAX(limit, TX_MIN_LEN);
+    size_t limit = LWIP_MAX(leg_window(leg), TX_MIN_LEN);
     limit = LWIP_MIN(limit, TX_MAX_LEN);
     if (leg->tx_len >= limit)
         return 0;
