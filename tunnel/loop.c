@@ -21,6 +21,7 @@
 #define BATCH_MAX_LEN       (256u * 1024) /* and the frames made of it: a processor's own cache */
 #define BURST_US            20u
 #define LARGE_PACKET_LEN    4096u
+#define MTU_MIN             68u /* RFC 791 3.2 */
 #define SWEEP_S             1.0
 #define NEXTHOP_TICK_SWEEPS 5
 
@@ -219,11 +220,23 @@ static uint16_t mtu16(unsigned mtu)
     return (uint16_t)(mtu < PACKET_MAX_LEN ? mtu : PACKET_MAX_LEN);
 }
 
+/* The largest super-segment that the kernel makes of packets of this size, and a frame's
+ * overhead, fit a super-segment on the wire: so each becomes a frame as it is. */
+static uint16_t inner_mtu(uint16_t mtu)
+{
+    unsigned packets;
+
+    if (mtu < MTU_MIN)
+        return mtu;
+    packets = PACKET_MAX_LEN / mtu;
+    return (uint16_t)(mtu - (SESSION_FRAME_OVERHEAD_LEN + packets - 1) / packets);
+}
+
 static void on_mtu(void *arg, unsigned mtu)
 {
     struct tunnel *t = arg;
 
-    stack_set_mtu(SIDE_INNER, mtu16(mtu));
+    stack_set_mtu(SIDE_INNER, inner_mtu(mtu16(mtu)));
     stack_set_mtu(SIDE_OUTER, mtu16(mtu));
     flow_each(&t->relay.flows, lower_mtu, &mtu);
 }

@@ -16,10 +16,10 @@
  * small payloads do not pin large buffers. */
 #define KEEP_MIN_LEN (32u * 1024)
 
+static struct buf *spare; /* for the next packet */
+
 int vnet_read(int fd, size_t link_len, struct vnet_packet *ret)
 {
-    static struct buf *spare;
-
     if (spare && spare->refs > 1) { /* the stack kept it */
         buf_unref(spare);
         spare = NULL;
@@ -51,7 +51,10 @@ struct buf *vnet_own(const struct vnet_packet *p, uint8_t **ret_ip)
 {
     if (p->len >= KEEP_MIN_LEN) {
         *ret_ip = p->ip;
-        return buf_ref(p->buf);
+        if (p->buf != spare)
+            return buf_ref(p->buf);
+        spare = NULL;
+        return p->buf; /* nobody else refers to it: its bytes may be worked on in place */
     }
     struct buf *b = buf_new(BUF_PACKET_HEADROOM_LEN + p->len);
     if (!b)

@@ -130,37 +130,66 @@ static enum tcns_err seal_text(struct aead *a, uint8_t *out, const struct frame_
     return e == TCNS_OK ? aead_seal_tag(a, out + pos) : e;
 }
 
+static bool is_too_large(const struct frame_head *head, size_t data_len)
+{
+    return data_len > SESSION_FRAME_DATA_MAX_LEN ||
+           prefix_len(head->flags) + data_len > FRAME_CLEN_MAX - AEAD_TAG_LEN;
+}
+
+/* The whole frame, at out. */
+static enum tcns_err seal_at(struct frame_tx *tx, const struct frame_head *head, uint8_t *out,
+                             size_t clen, const struct iovec *iov, size_t iov_cnt)
+{
+    enum tcns_err e = TCNS_OK;
+
+    out[0] = head->control;
+    put_be16(out + 1, (uint16_t)clen);
+    if (head->control & FRAME_CONTROL_REKEY)
+        e = advance(&tx->keys);
+    if (e == TCNS_OK)
+        e = aead_begin(&tx->keys.aead, tx->keys.offset, out, FRAME_HEADER_LEN);
+    if (e == TCNS_OK)
+        e = seal_text(&tx->keys.aead, out + FRAME_HEADER_LEN, head, iov, iov_cnt);
+    if (e == TCNS_OK)
+        tx->keys.offset += FRAME_HEADER_LEN + clen;
+    return e;
+}
+
 enum tcns_err frame_seal(struct frame_tx *tx, const struct frame_head *head,
                          const struct iovec *iov, size_t iov_cnt, struct buf **ret)
 {
     size_t data_len = iov_len(iov, iov_cnt);
-    size_t clen;
-    struct buf *b;
-    enum tcns_err e = TCNS_OK;
 
-    if (data_len > SESSION_FRAME_DATA_MAX_LEN ||
-        prefix_len(head->flags) + data_len > FRAME_CLEN_MAX - AEAD_TAG_LEN)
+    if (is_too_large(head, data_len))
         return TCNS_ERR_TOO_LARGE;
-    clen = prefix_len(head->flags) + data_len + AEAD_TAG_LEN;
-    b = buf_new(FRAME_HEADER_LEN + clen);
+    size_t clen = prefix_len(head->flags) + data_len + AEAD_TAG_LEN;
+    struct buf *b = buf_new(FRAME_HEADER_LEN + clen);
     if (!b)
         return TCNS_ERR_NO_MEMORY;
-    b->len = (uint32_t)(FRAME_HEADER_LEN + clen);
-    b->bytes[0] = head->control;
-    put_be16(b->bytes + 1, (uint16_t)clen);
-
-    if (head->control & FRAME_CONTROL_REKEY)
-        e = advance(&tx->keys);
-    if (e == TCNS_OK)
-        e = aead_begin(&tx->keys.aead, tx->keys.offset, b->bytes, FRAME_HEADER_LEN);
-    if (e == TCNS_OK)
-        e = seal_text(&tx->keys.aead, b->bytes + FRAME_HEADER_LEN, head, iov, iov_cnt);
+    enum tcns_err e = seal_at(tx, head, b->bytes, clen, iov, iov_cnt);
     if (e != TCNS_OK) {
         buf_unref(b);
         return e;
     }
-    tx->keys.offset += b->len;
+    b->len = (uint32_t)(FRAME_HEADER_LEN + clen);
     *ret = b;
+    return TCNS_OK;
+}
+
+enum tcns_err frame_seal_in_place(struct frame_tx *tx, const struct frame_head *head, struct buf *b)
+{
+    size_t before = FRAME_HEADER_LEN + prefix_len(head->flags);
+    size_t clen = prefix_len(head->flags) + b->len + AEAD_TAG_LEN;
+    struct iovec data = {buf_data(b), b->len};
+
+    assert(b->off >= before && b->cap - b->off - b->len >= AEAD_TAG_LEN);
+    if (is_too_large(head, b->len))
+        return TCNS_ERR_TOO_LARGE;
+    enum tcns_err e = seal_at(tx, head, buf_data(b) - before, clen, &data, 1);
+    if (e != TCNS_OK)
+        return e;
+    b->off -= (uint32_t)before;
+    b->len = (uint32_t)(FRAME_HEADER_LEN + clen);
     return TCNS_OK;
 }
 

@@ -71,6 +71,12 @@ void frame_rx_done(struct frame_rx *rx);
 enum tcns_err frame_seal(struct frame_tx *tx, const struct frame_head *head,
                          const struct iovec *iov, size_t iov_cnt, struct buf **ret) MUST_CHECK;
 
+/* Makes one frame of what b holds, where it lies: off and len are then the frame's. There is
+ * room for header, flags and urgent offset before it, and for a tag behind it.
+ * Return: as frame_seal(), but never NO_MEMORY. */
+enum tcns_err frame_seal_in_place(struct frame_tx *tx, const struct frame_head *head,
+                                  struct buf *b) MUST_CHECK;
+
 /* Eats bytes up to the end of one frame. *ret_data is the frame's data, NULL
  * when it has none; caller owns it.
  * Return: OK; AGAIN when all bytes were eaten and more are needed; FRAME_AUTH, FRAME_LENGTH,

@@ -437,17 +437,19 @@ static void count_frame(struct session *s, bool is_first, size_t len)
     s->key_byte_cnt += len;
 }
 
+/* *ret: NULL, or the buffer where the data lies that is to be sealed in place of iov. */
 static enum tcns_err seal(struct session *s, struct frame_head head, const struct iovec *iov,
                           size_t iov_cnt, struct buf **ret)
 {
     struct rekey rekey = s->rekey;
     enum tcns_err e;
 
-    if (!rekey_is_owed(&rekey) && is_key_worn(s, iov_cnt > 0))
+    if (!rekey_is_owed(&rekey) && is_key_worn(s, *ret || iov_cnt > 0))
         rekey_initiate(&rekey);
     if (rekey_on_seal(&rekey))
         head.control |= FRAME_CONTROL_REKEY;
-    e = frame_seal(&s->tx, &head, iov, iov_cnt, ret);
+    e = *ret ? frame_seal_in_place(&s->tx, &head, *ret)
+             : frame_seal(&s->tx, &head, iov, iov_cnt, ret);
     if (e == TCNS_ERR_CRYPTO)
         return die(s, e); /* the nonce may be used up */
     if (e != TCNS_OK)
@@ -460,13 +462,19 @@ static enum tcns_err seal(struct session *s, struct frame_head head, const struc
     return TCNS_OK;
 }
 
+/* Our Init message must be on its way first: frame offsets count from behind it. */
+static bool may_seal(const struct session *s)
+{
+    return s->state == STATE_OPEN && !s->fin_sent && !s->init_out;
+}
+
 enum tcns_err session_seal(struct session *s, const struct iovec *iov, size_t iov_cnt,
                            unsigned flags, uint16_t urgent_off, struct buf **ret)
 {
     struct frame_head head = {0};
+    struct buf *frame = NULL;
 
-    /* Our Init message must be on its way first: frame offsets count from behind it. */
-    if (s->state != STATE_OPEN || s->fin_sent || s->init_out)
+    if (!may_seal(s))
         return TCNS_ERR_STATE;
     if (flags & SESSION_SEAL_FIN)
         head.flags |= FRAME_FLAG_FIN;
@@ -474,7 +482,17 @@ enum tcns_err session_seal(struct session *s, const struct iovec *iov, size_t io
         head.flags |= FRAME_FLAG_URG;
         head.urgent = urgent_off;
     }
-    return seal(s, head, iov, iov_cnt, ret);
+    enum tcns_err e = seal(s, head, iov, iov_cnt, &frame);
+    if (e == TCNS_OK)
+        *ret = frame;
+    return e;
+}
+
+enum tcns_err session_seal_in_place(struct session *s, struct buf *b, bool fin)
+{
+    struct frame_head head = {.flags = fin ? FRAME_FLAG_FIN : 0};
+
+    return may_seal(s) ? seal(s, head, NULL, 0, &b) : TCNS_ERR_STATE;
 }
 
 static bool has_output(const struct session *s)
@@ -489,7 +507,7 @@ enum tcns_err session_output(struct session *s, struct buf **ret)
     *ret = s->init_out;
     s->init_out = NULL;
     if (!*ret && has_output(s))
-        return seal(s, (struct frame_head){0}, NULL, 0, ret);
+        return seal(s, (struct frame_head){0}, NULL, 0, ret); /* *ret is NULL */
     return TCNS_OK;
 }
 

@@ -46,7 +46,9 @@
  * the flags byte and the 16-byte tag (RFC 8548 4.2). */
 #define SESSION_FRAME_DATA_MAX_LEN (65535 - 16 - 1)
 /* What sealing adds to application bytes: control, clen, flags, tag. */
-#define SESSION_FRAME_OVERHEAD_LEN (1 + 2 + 1 + 16)
+#define SESSION_FRAME_OVERHEAD_LEN (SESSION_FRAME_BEFORE_LEN + SESSION_FRAME_BEHIND_LEN)
+#define SESSION_FRAME_BEFORE_LEN   (1 + 2 + 1)
+#define SESSION_FRAME_BEHIND_LEN   16
 /* What an urgent mark adds to that. */
 #define SESSION_FRAME_URGENT_LEN 2
 
@@ -248,6 +250,12 @@ enum tcns_err session_rekey(struct session *s) MUST_CHECK;
  * waits in session_output(). */
 enum tcns_err session_seal(struct session *s, const struct iovec *iov, size_t iov_cnt,
                            unsigned flags, uint16_t urgent_off, struct buf **ret) MUST_CHECK;
+
+/* Makes one frame of what b holds, in the same place: b's off and len are then those of the
+ * frame. There is room for SESSION_FRAME_BEFORE_LEN bytes before it and
+ * SESSION_FRAME_BEHIND_LEN behind it. fin: as SESSION_SEAL_FIN.
+ * Errors: as session_seal(), but NO_MEMORY; after CRYPTO b's bytes are worthless. */
+enum tcns_err session_seal_in_place(struct session *s, struct buf *b, bool fin) MUST_CHECK;
 
 struct session_rx {
     struct buf *data; /* application bytes (off, len); NULL when none; caller owns */

@@ -57,12 +57,26 @@ void pair_output(struct session *s, struct wire *w)
     }
 }
 
+static struct buf *seal_in_place(struct session *s, const void *data, size_t len, bool fin)
+{
+    struct buf *b = buf_new(len + SESSION_FRAME_OVERHEAD_LEN);
+
+    b->off = SESSION_FRAME_BEFORE_LEN;
+    b->len = (uint32_t)len;
+    memcpy(buf_data(b), data, len);
+    assert_int_equal(session_seal_in_place(s, b, fin), TCNS_OK);
+    return b;
+}
+
 void pair_seal(struct session *s, const void *data, size_t len, unsigned flags, struct wire *w)
 {
     struct iovec iov = {(void *)(uintptr_t)data, len};
     struct buf *b = NULL;
 
-    assert_int_equal(session_seal(s, &iov, len > 0, flags, 0, &b), TCNS_OK);
+    if (len % 2 && !(flags & SESSION_SEAL_URGENT)) /* one way is as good as the other */
+        b = seal_in_place(s, data, len, flags & SESSION_SEAL_FIN);
+    else
+        assert_int_equal(session_seal(s, &iov, len > 0, flags, 0, &b), TCNS_OK);
     assert_int_equal(b->len, len + SESSION_FRAME_OVERHEAD_LEN);
     assert_true(b->len <= sizeof(w->bytes) - w->len);
     memcpy(w->bytes + w->len, buf_data(b), b->len);
