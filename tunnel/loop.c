@@ -18,7 +18,7 @@
 
 /* Input before flows are run: measured, see docs/PERFORMANCE.md. */
 #define BATCH_MAX_CNT       16
-#define BATCH_MAX_LEN       (256u * 1024) /* and the frames made of it: a processor's own cache */
+#define BATCH_MAX_LEN       (64u * 1024) /* two super-segments; then the other side has its turn */
 #define BURST_US            20u
 #define LARGE_PACKET_LEN    4096u
 #define MTU_MIN             68u /* RFC 791 3.2 */
