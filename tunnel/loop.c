@@ -7,6 +7,7 @@
  */
 #include <ev.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -88,6 +89,10 @@ static void on_readable(struct tunnel *t, struct uplink *from)
     }
     t->busy[side] = (cnt == BATCH_MAX_CNT || len >= BATCH_MAX_LEN) && is_readable(t, from);
     end_turn(t);
+    /* The peer's next packets are on their way: to sleep and be woken for each costs more
+     * than to let others have the processor while they gather. */
+    if (from && len >= LARGE_PACKET_LEN && !t->busy[side])
+        sched_yield();
     t->turn_us[side] = clock_us();
 }
 
