@@ -232,7 +232,7 @@ def test_worker_killed_in_an_upload(lab):
     for i in range(5):
         port = 80 + i
         with Capture(r, a.peer_if) as cap, encrypted_upload(a, b, port) as (c, stop):
-            wait_for(lambda: sum(len(t.payload) for t in cap.tcp()) > 200_000, 10, "an upload")
+            wait_for(lambda: cap.bytes > 200_000, 10, "an upload")
             old = status(a)["worker_pid"]
             start = time.monotonic()
             os.kill(old, signal.SIGKILL)
@@ -263,7 +263,7 @@ def test_worker_killed_in_an_upload(lab):
 def test_worker_killed_on_the_receiving_side(lab):
     r, a, b = lab.pair()
     with Capture(r, b.peer_if) as cap, encrypted_upload(a, b) as (c, stop):
-        wait_for(lambda: sum(len(t.payload) for t in cap.tcp()) > 200_000, 10, "an upload")
+        wait_for(lambda: cap.bytes > 200_000, 10, "an upload")
         os.kill(status(b)["worker_pid"], signal.SIGKILL)
         wait_for(lambda: stop.error, 10, "the sender's upload to fail")
         cap.stop()
@@ -275,7 +275,7 @@ def killed_both(lab):
     """Supervisor and worker killed in the middle of an upload. Return: r, a, b."""
     r, a, b = lab.pair()
     with Capture(r, a.peer_if) as cap, encrypted_upload(a, b) as (c, stop):
-        wait_for(lambda: sum(len(t.payload) for t in cap.tcp()) > 200_000, 10, "an upload")
+        wait_for(lambda: cap.bytes > 200_000, 10, "an upload")
         now = status(a)
         os.kill(now["pid"], signal.SIGSTOP)  # so that it cannot replace the worker in between
         os.kill(now["worker_pid"], signal.SIGKILL)
