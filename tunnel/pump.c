@@ -75,6 +75,15 @@ static bool urgent_mark(const struct leg *inner, uint16_t *ret_off)
     return true;
 }
 
+/* The application's next len bytes were sealed and written; fin: they were the last. */
+static void take_sealed(struct flow *f, size_t len, bool fin)
+{
+    leg_consume(&f->legs[SIDE_INNER], len);
+    f->bytes_in[SIDE_INNER] += len;
+    if (fin)
+        leg_shutdown(&f->legs[SIDE_OUTER]);
+}
+
 /* A large packet, alone in its buffer with the room that a frame needs around it. */
 static bool fits_in_place(const struct leg_chunk *chunk, size_t max)
 {
@@ -90,8 +99,7 @@ static bool fits_in_place(const struct leg_chunk *chunk, size_t max)
  * processor's cache, and no byte is moved. */
 static enum tcns_err seal_in_place(struct flow *f, const struct leg_chunk *chunk)
 {
-    struct leg *inner = &f->legs[SIDE_INNER], *outer = &f->legs[SIDE_OUTER];
-    bool fin = f->fin_in[SIDE_INNER] && chunk->len == inner->rx_len;
+    bool fin = f->fin_in[SIDE_INNER] && chunk->len == f->legs[SIDE_INNER].rx_len;
     struct buf *b = chunk->buf;
 
     b->off = (uint32_t)(chunk->data - b->bytes);
@@ -101,18 +109,15 @@ static enum tcns_err seal_in_place(struct flow *f, const struct leg_chunk *chunk
         err = write_buf(f, SIDE_OUTER, buf_ref(b));
     if (err != TCNS_OK)
         return err;
-    leg_consume(inner, chunk->len);
-    f->bytes_in[SIDE_INNER] += chunk->len;
-    if (fin)
-        leg_shutdown(outer);
-    leg_output(outer);
+    take_sealed(f, chunk->len, fin);
+    leg_output(&f->legs[SIDE_OUTER]);
     return TCNS_OK;
 }
 
 /* One frame of at most max bytes, given to the outer leg. */
 static enum tcns_err seal_one(struct flow *f, size_t max)
 {
-    struct leg *inner = &f->legs[SIDE_INNER], *outer = &f->legs[SIDE_OUTER];
+    struct leg *inner = &f->legs[SIDE_INNER];
     struct iovec iov[CHUNK_MAX_CNT];
     size_t iov_cnt;
     uint16_t urgent_off = 0;
@@ -127,10 +132,7 @@ static enum tcns_err seal_one(struct flow *f, size_t max)
         err = write_buf(f, SIDE_OUTER, frame);
     if (err != TCNS_OK)
         return err;
-    leg_consume(inner, len);
-    f->bytes_in[SIDE_INNER] += len;
-    if (flags & SESSION_SEAL_FIN)
-        leg_shutdown(outer);
+    take_sealed(f, len, flags & SESSION_SEAL_FIN);
     return TCNS_OK;
 }
 
