@@ -195,7 +195,7 @@ static void on_resolve_failed(void *arg, const struct nexthop_path *path, const 
                               size_t len)
 {
     struct tunnel *t = arg;
-    struct packet sent, syn;
+    struct packet sent;
     uint8_t copy[128];
 
     if (len > sizeof(copy))
@@ -205,11 +205,8 @@ static void on_resolve_failed(void *arg, const struct nexthop_path *path, const 
         return;
     struct tuple tuple = {sent.src, sent.dst, sent.src_port, sent.dst_port};
     struct flow *f = flow_find(&t->relay.flows, &tuple);
-    if (f && f->phase == FLOW_CONNECTING && !f->inbound &&
-        packet_parse(buf_data(f->syn), f->syn->len, true, &syn) == PACKET_TCP) {
-        packets_write_icmp(t, &syn, icmp_code(ICMP_REASON_HOST, syn.v6));
-        relay_fail_opening(&t->relay, f, TUNNEL_END_UNREACHABLE);
-    }
+    if (f)
+        packets_fail_opening(t, f, icmp_code(ICMP_REASON_HOST, sent.v6));
 }
 
 static bool lower_mtu(struct flow *f, void *arg)

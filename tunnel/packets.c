@@ -77,7 +77,7 @@ static const struct stack_ops stack_callbacks = {
     .on_crossing_syn = on_crossing_syn,
 };
 
-void packets_write_icmp(struct tunnel *t, const struct packet *packet, uint8_t code)
+static void write_icmp(struct tunnel *t, const struct packet *packet, uint8_t code)
 {
     static const struct virtio_net_hdr none;
     uint8_t bytes[ICMP_MAX_LEN];
@@ -171,7 +171,7 @@ static void open_flow(struct tunnel *t, enum side side, const struct tuple *tupl
 
     if (side == SIDE_INNER &&
         nexthop_lookup(uplinks_nexthop(t->uplinks), &path, &way) == NEXTHOP_NO_ROUTE) {
-        packets_write_icmp(t, packet, icmp_code(ICMP_REASON_NO_ROUTE, packet->v6));
+        write_icmp(t, packet, icmp_code(ICMP_REASON_NO_ROUTE, packet->v6));
         counters(t)->drop_no_route++;
         return;
     }
@@ -275,10 +275,20 @@ static void flow_input(struct tunnel *t, struct flow *f, enum side side,
     leg_input(leg, b, packet);
 }
 
+void packets_fail_opening(struct tunnel *t, struct flow *f, uint8_t code)
+{
+    struct packet syn;
+
+    if (f->phase == FLOW_CONNECTING && !f->inbound &&
+        packet_parse(buf_data(f->syn), f->syn->len, true, &syn) == PACKET_TCP) {
+        write_icmp(t, &syn, code);
+        relay_fail_opening(&t->relay, f, TUNNEL_END_UNREACHABLE);
+    }
+}
+
 static void on_icmp_error(struct tunnel *t, const struct vnet_packet *vp)
 {
     struct icmp_error e;
-    struct packet syn;
 
     if (!icmp_parse(vp->ip, vp->len, &e))
         return;
@@ -289,12 +299,7 @@ static void on_icmp_error(struct tunnel *t, const struct vnet_packet *vp)
         leg_set_path_mtu(&f->legs[SIDE_OUTER], e.mtu);
         return;
     }
-    /* Soft for an established connection, the end of one that is being opened. */
-    if (f->phase == FLOW_CONNECTING && !f->inbound &&
-        packet_parse(buf_data(f->syn), f->syn->len, true, &syn) == PACKET_TCP) {
-        packets_write_icmp(t, &syn, e.code);
-        relay_fail_opening(&t->relay, f, TUNNEL_END_UNREACHABLE);
-    }
+    packets_fail_opening(t, f, e.code);
 }
 
 static void count_verdict(struct tunnel *t, enum packet_verdict verdict)

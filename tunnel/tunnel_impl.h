@@ -42,8 +42,9 @@ int packets_start(struct tunnel *t);
 void packets_stop(void);
 /* One packet from a device. via: the uplink's index, 0 for the TUN. */
 void packets_input(struct tunnel *t, enum side side, int via, const struct vnet_packet *vp);
-/* Tells the application that its packet's destination is unreachable. */
-void packets_write_icmp(struct tunnel *t, const struct packet *packet, uint8_t code);
+/* The peer is unreachable: the end of a connection that the application is opening, which is
+ * told so with this ICMP code. Nothing for an established one, where such errors are soft. */
+void packets_fail_opening(struct tunnel *t, struct flow *f, uint8_t code);
 
 extern const struct uplinks_ops loop_uplinks_ops;
 void loop_start(struct tunnel *t);
