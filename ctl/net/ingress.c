@@ -212,17 +212,14 @@ static void print_ingress(FILE *out, const char *names, const struct bypass *byp
             "meta l4proto != tcp accept\n"
             "%s" IS_TO_BYPASSED "accept\n",
             names, strict ? tiny_fragments : "");
-    if (strict) {
-        print_matches(out, bypass, true, false, "accept");
+    print_matches(out, bypass, true, false, "accept");
+    if (strict)
         fprintf(out, "tcp flags & (fin | syn | rst | ack) == syn jump opening\n");
-    }
     fprintf(out,
             IS_FROM_BYPASSED "accept\n"
                              "%s"
                              "meta protocol ip6 jump ipv6\n",
             fragments4);
-    if (!strict)
-        print_matches(out, bypass, true, false, "accept");
     print_matches(out, bypass, true, true, "accept");
     fprintf(out,
             "%s"
