@@ -437,29 +437,41 @@ static void count_frame(struct session *s, bool is_first, size_t len)
     s->key_byte_cnt += len;
 }
 
-/* *ret: NULL, or the buffer where the data lies that is to be sealed in place of iov. */
-static enum tcns_err seal(struct session *s, struct frame_head head, const struct iovec *iov,
-                          size_t iov_cnt, struct buf **ret)
+/* What the next frame says of keys; *rekey is the session's once the frame is sealed. */
+static void plan_rekey(const struct session *s, bool has_data, struct frame_head *head,
+                       struct rekey *rekey)
 {
-    struct rekey rekey = s->rekey;
-    enum tcns_err e;
+    *rekey = s->rekey;
+    if (!rekey_is_owed(rekey) && is_key_worn(s, has_data))
+        rekey_initiate(rekey);
+    if (rekey_on_seal(rekey))
+        head->control |= FRAME_CONTROL_REKEY;
+}
 
-    if (!rekey_is_owed(&rekey) && is_key_worn(s, *ret || iov_cnt > 0))
-        rekey_initiate(&rekey);
-    if (rekey_on_seal(&rekey))
-        head.control |= FRAME_CONTROL_REKEY;
-    e = *ret ? frame_seal_in_place(&s->tx, &head, *ret)
-             : frame_seal(&s->tx, &head, iov, iov_cnt, ret);
+/* e: what came of sealing; len: of the frame, if there is one. */
+static enum tcns_err end_seal(struct session *s, enum tcns_err e, const struct frame_head *head,
+                              const struct rekey *rekey, size_t len)
+{
     if (e == TCNS_ERR_CRYPTO)
         return die(s, e); /* the nonce may be used up */
     if (e != TCNS_OK)
         return e;
-    count_frame(s, head.control & FRAME_CONTROL_REKEY, (*ret)->len);
-    s->rekey = rekey;
-    if (head.control & FRAME_CONTROL_REKEY)
-        log_key(s, &s->tx.keys, true, rekey.sealed);
-    s->fin_sent = head.flags & FRAME_FLAG_FIN;
+    count_frame(s, head->control & FRAME_CONTROL_REKEY, len);
+    s->rekey = *rekey;
+    if (head->control & FRAME_CONTROL_REKEY)
+        log_key(s, &s->tx.keys, true, rekey->sealed);
+    s->fin_sent = head->flags & FRAME_FLAG_FIN;
     return TCNS_OK;
+}
+
+static enum tcns_err seal(struct session *s, struct frame_head head, const struct iovec *iov,
+                          size_t iov_cnt, struct buf **ret)
+{
+    struct rekey rekey;
+
+    plan_rekey(s, iov_cnt > 0, &head, &rekey);
+    enum tcns_err e = frame_seal(&s->tx, &head, iov, iov_cnt, ret);
+    return end_seal(s, e, &head, &rekey, e == TCNS_OK ? (*ret)->len : 0);
 }
 
 /* Our Init message must be on its way first: frame offsets count from behind it. */
@@ -472,7 +484,6 @@ enum tcns_err session_seal(struct session *s, const struct iovec *iov, size_t io
                            unsigned flags, uint16_t urgent_off, struct buf **ret)
 {
     struct frame_head head = {0};
-    struct buf *frame = NULL;
 
     if (!may_seal(s))
         return TCNS_ERR_STATE;
@@ -482,17 +493,19 @@ enum tcns_err session_seal(struct session *s, const struct iovec *iov, size_t io
         head.flags |= FRAME_FLAG_URG;
         head.urgent = urgent_off;
     }
-    enum tcns_err e = seal(s, head, iov, iov_cnt, &frame);
-    if (e == TCNS_OK)
-        *ret = frame;
-    return e;
+    return seal(s, head, iov, iov_cnt, ret);
 }
 
 enum tcns_err session_seal_in_place(struct session *s, struct buf *b, bool fin)
 {
     struct frame_head head = {.flags = fin ? FRAME_FLAG_FIN : 0};
+    struct rekey rekey;
 
-    return may_seal(s) ? seal(s, head, NULL, 0, &b) : TCNS_ERR_STATE;
+    if (!may_seal(s))
+        return TCNS_ERR_STATE;
+    plan_rekey(s, true, &head, &rekey);
+    enum tcns_err e = frame_seal_in_place(&s->tx, &head, b);
+    return end_seal(s, e, &head, &rekey, b->len);
 }
 
 static bool has_output(const struct session *s)
@@ -507,7 +520,7 @@ enum tcns_err session_output(struct session *s, struct buf **ret)
     *ret = s->init_out;
     s->init_out = NULL;
     if (!*ret && has_output(s))
-        return seal(s, (struct frame_head){0}, NULL, 0, ret); /* *ret is NULL */
+        return seal(s, (struct frame_head){0}, NULL, 0, ret);
     return TCNS_OK;
 }
 
