@@ -9,12 +9,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import traceback
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(TOP, "bench"))
 
+import cases  # noqa: E402
 import profiler  # noqa: E402
 import report  # noqa: E402
 import slices  # noqa: E402
@@ -224,20 +224,5 @@ def test_each_part_of_the_page_leaves_the_other():
             expect_eq(f.read(), text.replace("of the profile\n", "another\n"))
 
 
-def main():
-    tests = [(n, f) for n, f in globals().items() if n.startswith("test_")]
-    failed = 0
-    print(f"1..{len(tests)}")
-    for i, (name, fn) in enumerate(tests, 1):
-        try:
-            fn()
-            word = "ok"
-        except Exception:
-            print("".join(f"# {line}\n" for line in traceback.format_exc().splitlines()), end="")
-            word, failed = "not ok", failed + 1
-        print(f"{word} {i} - {name.removeprefix('test_')}")
-    return 1 if failed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    cases.run([f for name, f in list(globals().items()) if name.startswith("test_")])

@@ -19,6 +19,10 @@ import sys
 import tempfile
 import time
 
+sys.dont_write_bytecode = True
+
+import cases  # noqa: E402
+
 BASH, ZSH, FISH, TABLE, MAN = map(os.path.abspath, sys.argv[1:6])
 with open(TABLE, encoding="utf-8") as table:
     VERBS = json.load(table)
@@ -26,13 +30,9 @@ NAMES = [v["name"] for v in VERBS]
 DEADLINE_S = 20
 
 
-class Skip(Exception):
-    pass
-
-
 def need(program):
     if not shutil.which(program):
-        raise Skip(f"{program} is not installed")
+        raise cases.Skip(f"{program} is not installed")
 
 
 def expect(ok, *values):
@@ -224,21 +224,5 @@ def test_man_page():
 TESTS = [test_bash, test_bash_registers, test_fish, test_zsh, test_man_page]
 
 
-def main():
-    failed = False
-    print(f"1..{len(TESTS)}")
-    for number, test in enumerate(TESTS, 1):
-        result = f"ok {number} - {test.__name__[5:]}"
-        try:
-            test()
-        except Skip as e:
-            result += f" # SKIP {e}"
-        except (AssertionError, subprocess.TimeoutExpired) as e:
-            failed = True
-            result = f"not {result}\n# " + str(e).replace("\n", "\n# ")
-        print(result, flush=True)
-    sys.exit(failed)
-
-
 if __name__ == "__main__":
-    main()
+    cases.run(TESTS)
