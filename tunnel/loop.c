@@ -22,7 +22,8 @@
 #define BATCH_MAX_LEN       (64u * 1024) /* two super-segments; then the other side has its turn */
 #define BURST_US            20u
 #define LARGE_PACKET_LEN    4096u
-#define MTU_MIN             68u /* RFC 791 3.2 */
+#define BULK_US             1000 /* after a large packet more are to be expected */
+#define MTU_MIN             68u  /* RFC 791 3.2 */
 #define SWEEP_S             1.0
 #define NEXTHOP_TICK_SWEEPS 5
 
@@ -72,6 +73,39 @@ static bool expects_more(const struct tunnel *t, enum side side, const struct vn
     return vp->len >= LARGE_PACKET_LEN || clock_us() - t->turn_us[side] < BURST_US;
 }
 
+/* The peer's next large packets are on their way: to sleep and be woken for each costs more than to
+ * let others have the processor once while they gather. After small ones see awake.h. */
+static void rest(struct tunnel *t, enum side side, size_t len)
+{
+    bool is_large = len >= LARGE_PACKET_LEN;
+
+    if (side == SIDE_OUTER && is_large && !t->busy[side])
+        sched_yield();
+    int64_t now_us = clock_us();
+    t->turn_us[side] = now_us;
+    if (is_large)
+        t->bulk_until_us = now_us + BULK_US;
+    if (awake_rest(&t->awake, now_us) && now_us >= t->bulk_until_us)
+        ev_idle_start(t->cfg.loop, &t->stay_awake);
+    else
+        ev_idle_stop(t->cfg.loop, &t->stay_awake);
+}
+
+static void on_stay_awake(struct ev_loop *loop, ev_idle *w, int revents)
+{
+    struct tunnel *t = w->data;
+    int64_t before_us = clock_us();
+
+    t->turn_start_us = 0; /* to look is no turn: see on_turn_end() */
+    if (!awake_goes_on(&t->awake, before_us)) {
+        ev_idle_stop(loop, w);
+        return;
+    }
+    sched_yield();
+    int64_t now_us = clock_us();
+    awake_yielded(&t->awake, now_us, now_us - before_us);
+}
+
 static void on_readable(struct tunnel *t, struct uplink *from)
 {
     enum side side = from ? SIDE_OUTER : SIDE_INNER;
@@ -79,6 +113,7 @@ static void on_readable(struct tunnel *t, struct uplink *from)
     size_t len = 0;
     int cnt = 0;
 
+    awake_input(&t->awake, clock_us());
     start_turn(t);
     stack_set_busy(side, true); /* until it is known to be otherwise */
     while (cnt < BATCH_MAX_CNT && len < BATCH_MAX_LEN && read_packet(t, from, &vp) > 0) {
@@ -89,11 +124,7 @@ static void on_readable(struct tunnel *t, struct uplink *from)
     }
     t->busy[side] = (cnt == BATCH_MAX_CNT || len >= BATCH_MAX_LEN) && is_readable(t, from);
     end_turn(t);
-    /* The peer's next packets are on their way: to sleep and be woken for each costs more
-     * than to let others have the processor while they gather. */
-    if (from && len >= LARGE_PACKET_LEN && !t->busy[side])
-        sched_yield();
-    t->turn_us[side] = clock_us();
+    rest(t, side, len);
 }
 
 static void on_tun_readable(struct ev_loop *loop, ev_io *w, int revents)
@@ -275,9 +306,10 @@ void loop_start(struct tunnel *t)
     ev_check_init(&t->turn_start, on_turn_start);
     ev_prepare_init(&t->turn_end, on_turn_end);
     ev_idle_init(&t->fill_keys, on_fill_keys);
+    ev_idle_init(&t->stay_awake, on_stay_awake);
     ev_set_priority(&t->turn_start, EV_MAXPRI); /* before all others */
     t->tun_io.data = t->tick.data = t->sweep.data = t->turn_start.data = t->turn_end.data = t;
-    t->fill_keys.data = t;
+    t->fill_keys.data = t->stay_awake.data = t;
     ev_io_start(loop, &t->tun_io);
     ev_timer_start(loop, &t->sweep);
     ev_check_start(loop, &t->turn_start);
@@ -294,4 +326,5 @@ void loop_stop(struct tunnel *t)
     ev_check_stop(loop, &t->turn_start);
     ev_prepare_stop(loop, &t->turn_end);
     ev_idle_stop(loop, &t->fill_keys);
+    ev_idle_stop(loop, &t->stay_awake);
 }

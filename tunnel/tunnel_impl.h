@@ -7,6 +7,7 @@
 
 #include <ev.h>
 
+#include "tunnel/awake.h"
 #include "tunnel/capture.h"
 #include "tunnel/older.h"
 #include "tunnel/relay.h"
@@ -24,7 +25,9 @@ struct tunnel {
     ev_timer tick, sweep;
     ev_check turn_start;
     ev_prepare turn_end;
-    ev_idle fill_keys;
+    ev_idle fill_keys, stay_awake;
+    struct awake awake;
+    int64_t bulk_until_us; /* large packets pass */
     int64_t turn_start_us; /* when the loop last woke; 0: it has not */
     unsigned sweeps;
     uint64_t turn_us[SIDE_CNT]; /* when the last batch from that side was worked off */
