@@ -204,6 +204,7 @@ static bool start_outbound(struct flow *f)
         if (session_connect(f->session, bytes, &len) != TCNS_OK)
             return false;
     }
+    leg_hold_first_ack(outer); /* Init1 goes with it */
     return set_option(&outer->syn_option, bytes, len) && leg_connect(outer, &f->tuple) == 0;
 }
 
@@ -307,6 +308,7 @@ static void open_inbound(struct relay *r, struct flow *f, const struct packet *s
             return;
         }
     }
+    leg_hold_first_ack(&f->legs[SIDE_INNER]);
     if (leg_connect(&f->legs[SIDE_INNER], &f->tuple) < 0)
         end_with(r, f, TUNNEL_END_ERROR, TCNS_ERR_NO_MEMORY);
 }
@@ -529,6 +531,8 @@ static void run_relaying(struct relay *r, struct flow *f)
         flow_start_half(&r->flows, f, (uint64_t)clock_coarse_ms());
     leg_output(inner);
     leg_output(outer);
+    if (outer->established) /* the program gets no connection that the peer has not completed */
+        leg_let_first_ack(answerer_leg(f));
     if (!inner->pcb && !outer->pcb)
         end_flow(r, f, TUNNEL_END_CLOSED);
 }

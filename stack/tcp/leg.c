@@ -210,6 +210,7 @@ static void forget_pcb(struct leg *leg)
 {
     set_hot(leg, false);
     set_ack_wait(leg, false);
+    leg->holds_first_ack = false;
     leg->pcb = NULL;
     if (leg->tx_len > 0)
         tx_pop(leg, leg->tx_len);
@@ -335,6 +336,20 @@ int leg_connect(struct leg *leg, const struct tuple *tuple)
     pcb->next = NULL;
     leg_update_hot(leg);
     return 0;
+}
+
+void leg_hold_first_ack(struct leg *leg)
+{
+    leg->holds_first_ack = true;
+}
+
+void leg_let_first_ack(struct leg *leg)
+{
+    if (!leg->holds_first_ack || !leg->established)
+        return;
+    leg->holds_first_ack = false;
+    tcp_ack_now(leg->pcb);
+    leg_output(leg);
 }
 
 void leg_retransmit_syn(struct leg *leg)
@@ -561,8 +576,8 @@ static void open_window(struct leg *leg, size_t len)
     if (stack.window_cap && leg->rx_window_len > stack.window_cap)
         leg->rx_window_len = (uint32_t)stack.window_cap;
     /* What is announced is not taken back (RFC 9293 3.8.6). */
-    pcb->rcv_wnd = (tcpwnd_size_t)LWIP_MAX(
-        pcb->rcv_wnd, LWIP_MIN(pcb->rcv_wnd + len + grow, leg->rx_window_len));
+    pcb->rcv_wnd = (tcpwnd_size_t)LWIP_MAX(pcb->rcv_wnd,
+                                           LWIP_MIN(pcb->rcv_wnd + len + grow, leg->rx_window_len));
     tcp_recved(pcb, 0); /* works out what to announce */
 }
 

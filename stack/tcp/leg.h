@@ -69,9 +69,10 @@ struct leg {
     uint16_t wire_mss; /* largest payload of one packet; larger segments are cut by GSO */
     bool established;
     bool fin_sent;
-    bool ack_due;       /* enough has arrived that the next leg_output() acknowledges it */
-    bool rx_bulk;       /* the last data came as a super-segment */
-    uint32_t acked_seq; /* what our last segment acknowledged */
+    bool ack_due;         /* enough has arrived that the next leg_output() acknowledges it */
+    bool holds_first_ack; /* see leg_hold_first_ack() */
+    bool rx_bulk;         /* the last data came as a super-segment */
+    uint32_t acked_seq;   /* what our last segment acknowledged */
 
     bool rx_urgent_set, tx_urgent_set;
     uint64_t rx_urgent_pos; /* last urgent byte that the other end announced, in its stream */
@@ -170,6 +171,11 @@ void stack_send_control(enum side side, const struct tuple *tuple, const struct 
 
 /* Active open to the far end of tuple, with its ports. Return: 0, -ENOMEM. */
 int leg_connect(struct leg *leg, const struct tuple *tuple);
+
+/* To be called before that: the ACK that completes the handshake goes with the first data or FIN,
+ * or alone with leg_let_first_ack(). */
+void leg_hold_first_ack(struct leg *leg);
+void leg_let_first_ack(struct leg *leg);
 
 /* Sends the SYN again. lwIP does not do so by itself: the application's kernel (or
  * the peer) retransmits its own SYN, and with it ours. */

@@ -302,6 +302,15 @@ static bool is_retransmit(const struct leg *leg, const uint8_t *tcp, size_t data
     return takes_numbers && leg && leg->pcb && TCP_SEQ_LT(seq, leg->pcb->snd_nxt);
 }
 
+/* lwIP believes that it has acknowledged; what comes later bears the number as well. */
+static bool is_held_back(struct leg *leg, const uint8_t *tcp, size_t data_len)
+{
+    if (!leg || !leg->holds_first_ack || !leg->established)
+        return false;
+    leg->holds_first_ack = tcp[13] == PACKET_ACK && data_len == 0;
+    return leg->holds_first_ack;
+}
+
 err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
                      const struct addr *dst, uint8_t tos, struct pbuf *p)
 {
@@ -310,6 +319,8 @@ err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
     size_t tcp_len = (size_t)(tcp[12] >> 4) * 4;
     uint32_t seq;
 
+    if (is_held_back(leg, tcp, p->tot_len - tcp_len))
+        return ERR_OK;
     drop_early_fin(leg, p);
     memcpy(&seq, tcp + 4, 4);
     seq = ntohl(seq);

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import socket
 import threading
 
@@ -91,6 +92,28 @@ def accept_of(listener, c, nat=0):
         if peer[1] == c.getsockname()[1] ^ nat:
             return s
         s.close()
+
+
+def accept_unless_ended(listener, c, patience=5):
+    """As accept_of(); None when c was reset first: a key exchange that failed early enough
+    is no connection for the answerer's program."""
+    readable = select.select([listener, c], [], [], patience)[0]
+    if listener in readable or select.select([listener], [], [], 0)[0]:
+        return accept_of(listener, c)
+    return None
+
+
+def expect_both_reset(listener, c, text=b""):
+    """The opener sends the text meanwhile."""
+    try:
+        c.sendall(text)
+        expect_eq(end_of(c), ("reset", b""), "the opener")
+    except ConnectionResetError:
+        pass  # it is told once; recv() would say end of file now
+    s = accept_unless_ended(listener, c)
+    if s:
+        with s:
+            expect_eq(end_of(s), ("reset", b""), "the answerer")
 
 
 @contextlib.contextmanager

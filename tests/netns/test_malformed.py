@@ -7,7 +7,7 @@ import random
 import struct
 
 import tap
-from lab import expect, expect_eq, wait_for
+from lab import Failure, expect, expect_eq, wait_for
 from wire import (ACK, FIN, PSH, RST, SYN, URG, Capture, Injector, build_ip, build_tcp, checksum,
                   mac, _pseudo)
 
@@ -312,6 +312,24 @@ def test_syn_with_data_and_small_mss(lab):
                                     f"SYN-ACK {n}")
             expect(synack.ack == 100 or payload_of[n], "the SYN is acknowledged", synack)
         t.unharmed()
+
+
+def test_forged_syns_are_no_connections(lab):
+    """The program is told of none of them."""
+    forged = "203.0.113.9"
+    with Target(lab) as t, t.uplink() as i:
+        for sport in range(8100, 8140):
+            i.send_ip(build_ip(forged, t.a.ip4, build_tcp(forged, t.a.ip4, sport, 81, seq=1,
+                                                          options=ENO_SYN + b"\1")))
+        for sport in range(8100, 8140):
+            t.cap.wait_tcp(lambda x, p=sport: x.dport == p and x.flag(SYN | ACK), 5, "a SYN-ACK")
+        t.listener_a.settimeout(0.5)
+        try:
+            t.listener_a.accept()[0].close()
+            raise Failure("accepted a forged SYN")
+        except TimeoutError:
+            pass
+        t.works()
 
 
 def open_by_hand(t, i, sport, options=ENO_SYN + b"\1", first=b"\x45\x02\1\1"):

@@ -547,6 +547,83 @@ static void test_crossing_syns(void **state)
     assert_int_equal(peer.leg.rx_len, 5);
 }
 
+/* --- A first ACK that is held back --------------------------------------------------------- */
+
+static void connect_holding_ack(void)
+{
+    peer_done(&peer);
+    peer_init(&peer, SIDE_OUTER);
+    leg_hold_first_ack(&peer.leg);
+    assert_int_equal(leg_connect(&peer.leg, &peer.tuple), 0);
+    free(peer_expect(&peer, PACKET_SYN));
+    peer_set_syn_options(&peer, 1460, 7);
+    peer_send(&peer, PACKET_SYN | PACKET_ACK, NULL, 0);
+    assert_true(peer.leg.established);
+    leg_output(&peer.leg);
+    peer_expect_nothing(&peer);
+}
+
+static void test_first_ack_comes_with_data(void **state)
+{
+    connect_holding_ack();
+    leg_send(&peer.leg, "hello", 5);
+    struct sent *s = peer_expect(&peer, PACKET_ACK);
+    assert_int_equal(s->p.ack, peer.seq);
+    assert_int_equal(s->p.data_len, 5);
+    free(s);
+    leg_let_first_ack(&peer.leg);
+    peer_expect_nothing(&peer);
+    peer_ack(&peer);
+    peer_send(&peer, PACKET_ACK, pattern(0), 3000); /* what comes later is acknowledged as ever */
+    leg_output(&peer.leg);
+    peer_expect_ack(&peer);
+}
+
+static void test_first_ack_comes_with_fin(void **state)
+{
+    connect_holding_ack();
+    leg_shutdown(&peer.leg);
+    free(peer_expect(&peer, PACKET_FIN | PACKET_ACK));
+}
+
+static void test_first_ack_goes_when_it_may(void **state)
+{
+    connect_holding_ack();
+    leg_let_first_ack(&peer.leg);
+    struct sent *s = peer_expect(&peer, PACKET_ACK);
+    assert_int_equal(s->p.ack, peer.seq);
+    free(s);
+    leg_let_first_ack(&peer.leg);
+    peer_expect_nothing(&peer);
+}
+
+/* The other end repeats its SYN-ACK meanwhile. */
+static void test_first_ack_is_held_on(void **state)
+{
+    connect_holding_ack();
+    peer_send_at(&peer, -1, PACKET_SYN | PACKET_ACK, NULL, 0);
+    leg_output(&peer.leg);
+    peer_expect_nothing(&peer);
+    leg_let_first_ack(&peer.leg);
+    peer_expect_ack(&peer);
+    peer_send_at(&peer, -1, PACKET_SYN | PACKET_ACK, NULL, 0);
+    peer_expect_ack(&peer);
+}
+
+static void test_first_ack_of_a_leg_that_ends(void **state)
+{
+    connect_holding_ack();
+    leg_abort(&peer.leg);
+    free(peer_expect(&peer, PACKET_RST | PACKET_ACK));
+    leg_let_first_ack(&peer.leg);
+    peer_expect_nothing(&peer);
+    connect_holding_ack();
+    peer_send(&peer, PACKET_RST, NULL, 0);
+    assert_true(leg_take_events(&peer.leg) & LEG_EV_RESET);
+    leg_let_first_ack(&peer.leg);
+    peer_expect_nothing(&peer);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -575,6 +652,11 @@ int main(void)
         TEST(test_abort_and_drop),
         TEST(test_owns_seq),
         TEST(test_crossing_syns),
+        TEST(test_first_ack_comes_with_data),
+        TEST(test_first_ack_comes_with_fin),
+        TEST(test_first_ack_goes_when_it_may),
+        TEST(test_first_ack_is_held_on),
+        TEST(test_first_ack_of_a_leg_that_ends),
     };
 
     return wire_run_tests(tests);

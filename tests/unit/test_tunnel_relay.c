@@ -487,6 +487,44 @@ static void test_inbound(void **state)
     assert_true(last_ended().inbound);
 }
 
+/* The program has no connection before the peer has completed the handshake. */
+static void test_inbound_waits_for_the_peer(void **state)
+{
+    net_sends_syn();
+    app_answers();
+    assert_int_equal(wire_cnt(SIDE_INNER), 0);
+    pass(1000);
+    assert_int_equal(wire_cnt(SIDE_INNER), 0);
+    net_completes(false);
+    free(peer_expect(&app, PACKET_ACK));
+    net_sends_output();
+    settle();
+    check_both_ways();
+    close_in_order();
+}
+
+static void test_peer_gives_up_inbound(void **state)
+{
+    net_sends_syn();
+    app_answers();
+    free(peer_expect(&net, PACKET_SYN | PACKET_ACK));
+    peer_send(&net, PACKET_RST, NULL, 0);
+    assert_true(peer_pull(&app) > 0);
+    assert_true(app.rst);
+}
+
+/* What Init1 or a resumed session's first frame can carry needs no packet of its own. */
+static void test_first_ack_comes_with_init1(void **state)
+{
+    app_sends_syn();
+    net_answers();
+    struct sent *s = peer_expect(&net, PACKET_ACK);
+    assert_true(s->p.data_len > 0);
+    assert_true(has_eno(&s->p));
+    free(s);
+    peer_expect_nothing(&net);
+}
+
 /* Our segments bear ENO until one without SYN has come (RFC 8547 4.6). */
 static void test_eno_until_the_peer_speaks(void **state)
 {
@@ -1732,6 +1770,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_outbound),
         TEST(test_inbound),
+        TEST(test_inbound_waits_for_the_peer),
+        TEST(test_peer_gives_up_inbound),
+        TEST(test_first_ack_comes_with_init1),
         TEST(test_eno_until_the_peer_speaks),
         TEST(test_much_data),
         TEST(test_much_data_plain),
