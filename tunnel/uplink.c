@@ -9,6 +9,7 @@
 #include <net/ethernet.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -59,6 +60,24 @@ int uplink_socket(void)
     return fd;
 }
 
+/* Who sends a packet wakes its reader with the hint that he goes to sleep himself, and the kernel
+ * then wakes on the same processor. A worker does not sleep: it has more to do, or stays awake
+ * (awake.h), while the other one waits for it. An epoll inside an epoll passes no hint on. */
+static int open_wake_fd(int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int wake_fd = epoll_create1(EPOLL_CLOEXEC);
+
+    if (wake_fd < 0)
+        return -errno;
+    if (epoll_ctl(wake_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+        int err = -errno;
+        close(wake_fd);
+        return err;
+    }
+    return wake_fd;
+}
+
 int uplink_open(struct uplink *u, int fd, const struct uplink_config *cfg)
 {
     /* ETH_P_ALL sees packets before the ingress hook drops them; a socket bound
@@ -69,8 +88,13 @@ int uplink_open(struct uplink *u, int fd, const struct uplink_config *cfg)
         .sll_ifindex = cfg->ifindex,
     };
 
-    *u = (struct uplink){.fd = fd, .ifindex = cfg->ifindex, .link_len = cfg->link_len};
+    *u = (struct uplink){
+        .fd = fd, .wake_fd = -1, .ifindex = cfg->ifindex, .link_len = cfg->link_len};
     int err = set_options(fd);
+    if (err == 0) {
+        u->wake_fd = open_wake_fd(fd);
+        err = u->wake_fd < 0 ? u->wake_fd : 0;
+    }
     if (err == 0)
         err = set_filter(fd, cfg);
     if (err == 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
@@ -94,8 +118,10 @@ void uplink_set_bypass(struct uplink *u, const struct uplink_config *cfg)
 
 void uplink_close(struct uplink *u)
 {
+    if (u->wake_fd >= 0)
+        close(u->wake_fd);
     close(u->fd);
-    *u = (struct uplink){.fd = -1};
+    *u = (struct uplink){.fd = -1, .wake_fd = -1};
 }
 
 int uplink_read(struct uplink *u, struct vnet_packet *ret)

@@ -11,6 +11,7 @@
 
 struct uplink {
     int fd;
+    int wake_fd; /* readable when fd is; to be waited for in its place */
     int ifindex;
     size_t link_len; /* of the link-layer header */
 };

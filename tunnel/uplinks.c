@@ -119,7 +119,7 @@ int uplinks_add(struct uplinks *us, int fd, const struct uplink_config *cfg)
         free(e);
         return err;
     }
-    ev_io_init(&e->in, on_readable, e->uplink.fd, EV_READ);
+    ev_io_init(&e->in, on_readable, e->uplink.wake_fd, EV_READ);
     ev_io_init(&e->out, on_writable, e->uplink.fd, EV_WRITE);
     e->in.data = e->out.data = e;
     e->all = us;
