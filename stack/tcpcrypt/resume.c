@@ -235,29 +235,14 @@ static void note_gap(struct resume_cache *c, uint32_t n)
     en->has_gap = has_gap;
 }
 
-/* Its SYN was answered, and the ACK has not come yet. */
-static bool is_awaited(const struct resume_cache *c, const struct slot *slot)
-{
-    return slot->has_nonce && c->now_ms - slot->answered_ms < RESUME_ANSWER_MAX_MS;
-}
-
-/* The window begins with an unused secret, and not too far behind the last that was used: what is
- * missing there was lost. But one whose ACK is awaited stays in it: the peer believes that this
- * connection has resumed. */
-static bool is_over(const struct resume_cache *c, uint32_t n, uint64_t index)
-{
-    const struct slot *first = first_slot(c, n);
-
-    if (!first->is_unused)
-        return true;
-    return c->entries[n].secret.index + RESUME_WINDOW_CNT / 2 <= index && !is_awaited(c, first);
-}
-
-/* RFC 8548 3.5: a secret is used once. */
+/* RFC 8548 3.5: a secret is used once. The window begins with an unused one, and not
+ * too far behind the last that was used: what is missing there was lost. */
 static void use(struct resume_cache *c, uint32_t n, uint64_t index)
 {
+    const struct resume_secret *secret = &c->entries[n].secret;
+
     empty_slot(c, slot_no_of(n, index));
-    while (is_over(c, n, index))
+    while (secret->index + RESUME_WINDOW_CNT / 2 <= index || !first_slot(c, n)->is_unused)
         step(c, n);
     if (c->entries[n].used_end <= index)
         c->entries[n].used_end = index + 1;
@@ -411,6 +396,11 @@ void resume_cache_tick(struct resume_cache *c, uint64_t now_ms)
 }
 
 /* The SYN that names it was answered, and the ACK may still come. */
+static bool is_awaited(const struct resume_cache *c, const struct slot *slot)
+{
+    return slot->has_nonce && c->now_ms - slot->answered_ms < RESUME_ANSWER_MAX_MS;
+}
+
 static bool is_any_awaited(const struct resume_cache *c, const struct entry *en)
 {
     for (size_t i = 0; i < RESUME_WINDOW_CNT; i++)

@@ -11,8 +11,7 @@
  *             ACK with ENO has come, so that replayed SYNs use nothing up. Any
  *             secret of the window is recognised: SYNs get lost, and many
  *             connections may open at once. What is half a window behind the
- *             last one used was lost, and is dropped, unless its SYN was answered
- *             and the ACK may still come; so is what a later one
+ *             last one used was lost, and is dropped; so is what a later one
  *             overtook a while ago (RESUME_GAP_MAX_MS): a secret leads to all behind it,
  *             and those that were used must be gone for good.
  *

@@ -276,47 +276,6 @@ static void test_active_leaves_an_answered_chain_alone(void **state)
 
 /* Hosts that open to each other at once: the key exchange of one connection ends while
  * the other, resumed from the older chain, waits for its ACK. */
-/* The first ACK is lost, and many connections that were opened at the same time come before it
- * is sent again: its SYN was answered, so the peer believes in this secret. */
-static void test_answered_secret_waits_for_its_ack(void **state)
-{
-    struct resume_cache *c = resume_cache_new(1);
-    struct resume_secret secret = make_secret(TEP_ECDHE_P256, 12), got, late;
-    uint8_t nonce[1];
-
-    resume_cache_tick(c, 1000);
-    resume_put(c, &secret, &peer_1, false);
-    assert_true(find(c, secret, 0, &late));
-    resume_answer_nonce(c, &late, count_draws, nonce, 1);
-    for (uint64_t i = 1; i < RESUME_WINDOW_CNT; i++) {
-        assert_true(find(c, secret, i, &got));
-        assert_true(resume_take_passive(c, &got));
-    }
-    assert_false(find(c, secret, RESUME_WINDOW_CNT, &got)); /* a key exchange instead */
-    assert_true(resume_take_passive(c, &late));
-    assert_false(resume_take_passive(c, &late));
-    assert_true(find(c, secret, RESUME_WINDOW_CNT, &got)); /* and the window moves on */
-    resume_cache_free(c);
-}
-
-/* But not for ever: it leads to all secrets behind it. */
-static void test_answered_secret_goes_at_last(void **state)
-{
-    struct resume_cache *c = resume_cache_new(1);
-    struct resume_secret secret = make_secret(TEP_ECDHE_P256, 12), got, late;
-    uint8_t nonce[1];
-
-    resume_cache_tick(c, 1000);
-    resume_put(c, &secret, &peer_1, false);
-    assert_true(find(c, secret, 0, &late));
-    resume_answer_nonce(c, &late, count_draws, nonce, 1);
-    assert_true(find(c, secret, 20, &got));
-    assert_true(resume_take_passive(c, &got));
-    resume_cache_tick(c, 1000 + 2 * RESUME_GAP_MAX_MS);
-    assert_false(resume_take_passive(c, &late));
-    resume_cache_free(c);
-}
-
 static void test_successor_leaves_an_answered_chain_alone(void **state)
 {
     struct resume_cache *c = resume_cache_new(4);
@@ -456,8 +415,6 @@ int main(void)
         cmocka_unit_test(test_age_is_bounded),
         cmocka_unit_test(test_answer_nonce_is_kept),
         cmocka_unit_test(test_active_leaves_an_answered_chain_alone),
-        cmocka_unit_test(test_answered_secret_waits_for_its_ack),
-        cmocka_unit_test(test_answered_secret_goes_at_last),
         cmocka_unit_test(test_successor_leaves_an_answered_chain_alone),
         cmocka_unit_test(test_random_steps),
         cmocka_unit_test(test_large_cache),
