@@ -50,8 +50,8 @@ def session(sessions, peer):
 
 
 @contextlib.contextmanager
-def connected(m, a, b, port=7000):
-    """A connection from namespace b to a that has carried MARK both ways. Gives both sockets."""
+def connected(m, a, b, port=7000, text=MARK):
+    """A connection from namespace b to a that has carried text both ways. Gives both sockets."""
     address = a.run("ip", "-4", "-o", "addr", "show", "eth0").stdout.split()[3].split("/")[0]
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(a.listen(port))
@@ -60,14 +60,16 @@ def connected(m, a, b, port=7000):
         s = stack.enter_context(listener.accept()[0])
         for x, y in ((c, s), (s, c)):
             y.settimeout(5)
-            x.sendall(MARK)
-            expect_eq(y.recv(100), MARK)
+            x.sendall(text)
+            expect_eq(y.recv(100), text)
         yield c, s
 
 
 def works_once(m, a, b):
+    """A SYN that meets no daemon is lost, and under prefer repeated without the option: such a
+    connection may be clear."""
     with contextlib.suppress(OSError):
-        with connected(m, a, b, 7001):
+        with connected(m, a, b, 7001, b"are you there?"):
             return True
     return False
 
