@@ -113,7 +113,7 @@ static void on_readable(struct tunnel *t, struct uplink *from)
     size_t len = 0;
     int cnt = 0;
 
-    awake_input(&t->awake, clock_us());
+    awake_input(&t->awake, t->turn_start_us);
     start_turn(t);
     stack_set_busy(side, true); /* until it is known to be otherwise */
     while (cnt < BATCH_MAX_CNT && len < BATCH_MAX_LEN && read_packet(t, from, &vp) > 0) {
