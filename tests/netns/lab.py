@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -53,6 +54,11 @@ def wait_for(fn, timeout=5.0, what=None, interval=0.01):
         if time.monotonic() > deadline:
             raise Failure(f"not within {timeout} s: {what or getattr(fn, '__name__', fn)}")
         time.sleep(interval)
+
+
+def expect_none_accepted(listener, seconds):
+    """The program that listens gets no connection for so long."""
+    expect(not select.select([listener], [], [], seconds)[0], "a connection to accept")
 
 
 def idle(seconds):

@@ -220,12 +220,17 @@ void net_sees_ack(void)
     free(s);
 }
 
-void open_outbound(void)
+void finish_outbound(void)
 {
-    app_sends_syn();
     net_answers();
     net_sees_ack();
     app_completes();
+}
+
+void open_outbound(void)
+{
+    app_sends_syn();
+    finish_outbound();
 }
 
 void net_sends_syn(void)

@@ -69,6 +69,8 @@ void net_answers(void);
 void app_completes(void);
 /* The first ACK of ours decides for the far host. */
 void net_sees_ack(void);
+/* From the SYN's answer on; open_outbound(): all of it. */
+void finish_outbound(void);
 void open_outbound(void);
 
 void net_sends_syn(void);

@@ -213,9 +213,7 @@ static void test_opener_starts_over(void **state)
     app.seq = 77777;
     app_sends_syn(); /* sent again */
     assert_non_null(the_flow());
-    net_answers();
-    net_sees_ack();
-    app_completes();
+    finish_outbound();
     settle();
     check_both_ways();
 }
@@ -233,7 +231,6 @@ static void test_opener_sends_other_segments(void **state)
 
 /* --- Lost SYNs -------------------------------------------------------------------------- */
 
-/* The second SYN has no ENO; when it is answered, the next connection has none either. */
 /* A connection whose SYN with ENO gets no answer, and the one without does. */
 static void eno_is_dropped(void)
 {
@@ -252,9 +249,7 @@ static void eno_is_dropped(void)
         free(wire_next(SIDE_OUTER));
     assert_false(has_eno(&wire.first[SIDE_OUTER]->p));
     no_tcpcrypt_far();
-    net_answers();
-    net_sees_ack();
-    app_completes();
+    finish_outbound();
     check_reason(TUNNEL_REASON_ENO_DROPPED);
     check_both_ways();
 }
@@ -271,9 +266,7 @@ static void test_fallback(void **state)
     no_tcpcrypt_far();
     app_sends_syn();
     assert_false(has_eno(&wire.first[SIDE_OUTER]->p));
-    net_answers();
-    net_sees_ack();
-    app_completes();
+    finish_outbound();
     check_reason(TUNNEL_REASON_FALLBACK_CACHE);
 
     pass(25);

@@ -15,9 +15,7 @@ static void test_policy_off(void **state)
     app_sends_syn();
     assert_false(has_eno(&wire.first[SIDE_OUTER]->p));
     no_tcpcrypt_far();
-    net_answers();
-    net_sees_ack();
-    app_completes();
+    finish_outbound();
     check_reason(TUNNEL_REASON_OFF);
     check_both_ways();
     assert_string_equal(events, "oc");
@@ -77,9 +75,7 @@ static void test_rule_off(void **state)
     app_sends_syn();
     assert_false(has_eno(&wire.first[SIDE_OUTER]->p));
     no_tcpcrypt_far();
-    net_answers();
-    net_sees_ack();
-    app_completes();
+    finish_outbound();
     check_reason(TUNNEL_REASON_RULE_OFF);
     relay_describe(the_flow(), &s);
     assert_int_equal(s.rule, 1);
@@ -109,9 +105,7 @@ static void test_policy_changes(void **state)
     use_policy(&(struct policy_config){.rules = &rule, .rule_cnt = 1});
     app_sends_syn();
     set_policy(TUNNEL_POLICY_OFF);
-    net_answers();
-    net_sees_ack();
-    app_completes();
+    finish_outbound();
     settle();
     check_reason(TUNNEL_REASON_FULL);
     relay_describe(the_flow(), &s);
@@ -148,9 +142,7 @@ static void test_wish_off(void **state)
     app_sends_syn();
     assert_false(has_eno(&wire.first[SIDE_OUTER]->p));
     no_tcpcrypt_far();
-    net_answers();
-    net_sees_ack();
-    app_completes();
+    finish_outbound();
     check_reason(TUNNEL_REASON_SOCKET_OFF);
     check_both_ways();
     close_in_order();
@@ -158,10 +150,7 @@ static void test_wish_off(void **state)
     set_policy(TUNNEL_POLICY_OFF); /* then it is not the socket's doing */
     new_connection();
     no_tcpcrypt_far();
-    app_sends_syn();
-    net_answers();
-    net_sees_ack();
-    app_completes();
+    open_outbound();
     check_reason(TUNNEL_REASON_OFF);
     close_in_order();
 }

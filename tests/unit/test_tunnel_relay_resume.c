@@ -5,7 +5,8 @@
 
 #include "tcpcrypt/resume.h"
 
-static void test_resumption(void **state)
+/* A first connection, whose secrets both ends keep. */
+static void open_with_caches(void)
 {
     relay.cache = resume_cache_new(10);
     set_policy(TUNNEL_POLICY_PREFER);
@@ -13,6 +14,19 @@ static void test_resumption(void **state)
     new_connection();
     open_outbound();
     settle();
+}
+
+static void free_caches(void)
+{
+    session_free(far.session);
+    far.session = NULL;
+    resume_cache_free(relay.cache);
+    resume_cache_free(far.cfg.cache);
+}
+
+static void test_resumption(void **state)
+{
+    open_with_caches();
     check_reason(TUNNEL_REASON_FULL);
     check_both_ways();
     close_in_order();
@@ -26,10 +40,7 @@ static void test_resumption(void **state)
     assert_int_equal(relay.counters.flows_resumed, 1);
     check_both_ways();
     close_in_order();
-    session_free(far.session);
-    far.session = NULL;
-    resume_cache_free(relay.cache);
-    resume_cache_free(far.cfg.cache);
+    free_caches();
 }
 
 /* A server that speaks first, through a resumed session, and closes: the final frame is
@@ -38,12 +49,7 @@ static void test_resumed_server_first(void **state)
 {
     struct buf *b;
 
-    relay.cache = resume_cache_new(10);
-    set_policy(TUNNEL_POLICY_PREFER);
-    far.cfg.cache = resume_cache_new(10);
-    new_connection();
-    open_outbound();
-    settle();
+    open_with_caches();
     close_in_order();
 
     new_connection();
@@ -64,10 +70,7 @@ static void test_resumed_server_first(void **state)
     settle();
     assert_int_equal(far.text_len, 3);
     expect_end(TUNNEL_END_CLOSED, TCNS_OK);
-    session_free(far.session);
-    far.session = NULL;
-    resume_cache_free(relay.cache);
-    resume_cache_free(far.cfg.cache);
+    free_caches();
 }
 
 static void test_keep_alive(void **state)
