@@ -27,8 +27,17 @@ void handshake_init(struct handshake *h, const struct session_config *cfg)
     };
 }
 
+void handshake_forget_secret(struct handshake *h)
+{
+    if (h->is_secret_found)
+        resume_give_up_passive(h->cfg->cache, &h->secret);
+    h->has_secret = h->is_secret_found = false;
+    sodium_memzero(&h->secret, sizeof(h->secret));
+}
+
 void handshake_done(struct handshake *h)
 {
+    handshake_forget_secret(h);
     sodium_memzero(h, sizeof(*h));
 }
 
@@ -37,9 +46,8 @@ static void disable(struct handshake *h, enum session_reason reason)
 {
     h->reason = reason;
     h->has_agreed = false;
-    h->has_secret = h->is_secret_found = false;
     h->result = (struct negotiation){0};
-    sodium_memzero(&h->secret, sizeof(h->secret));
+    handshake_forget_secret(h);
 }
 
 /* --- Our option ------------------------------------------------------------- */
@@ -203,11 +211,16 @@ static enum tcns_err on_syn(struct handshake *h, const uint8_t *area, size_t are
  * the secret is used up. Another connection may have been faster. */
 static enum tcns_err enable(struct handshake *h)
 {
+    bool is_found = h->is_secret_found;
+
     h->reason = h->result.is_resumed ? SESSION_REASON_RESUMED : SESSION_REASON_FULL;
-    if (h->is_secret_found && h->result.is_resumed &&
-        !resume_take_passive(h->cfg->cache, &h->secret))
-        return TCNS_ERR_SECRET_GONE;
+    if (!h->result.is_resumed) {
+        handshake_forget_secret(h); /* proposed in vain: used up as well */
+        return TCNS_OK;
+    }
     h->is_secret_found = false;
+    if (is_found && !resume_take_passive(h->cfg->cache, &h->secret))
+        return TCNS_ERR_SECRET_GONE;
     return TCNS_OK;
 }
 

@@ -34,7 +34,7 @@ struct handshake {
     enum session_reason reason;       /* PENDING until settled */
     bool has_agreed;                  /* the SYN segments agreed; result is valid */
     bool has_secret;
-    bool is_secret_found; /* passive opener: it is still in the cache */
+    bool is_secret_found; /* passive opener: it is still in the cache, which awaits the ACK */
     bool no_resume;       /* neither propose nor agree to resumption */
     bool non_syn_received;
     uint8_t nonce_len; /* of our resumption nonce, RFC 8548 3.5 */
@@ -47,8 +47,12 @@ struct handshake {
 };
 
 void handshake_init(struct handshake *h, const struct session_config *cfg);
-/* Wipes. A zeroed object is fine. */
+/* Wipes; the cache must still be there. A zeroed object is fine. */
 void handshake_done(struct handshake *h);
+
+/* Wipes the secret, which is used by now or never will be; the cache then awaits no ACK of
+ * this connection. */
+void handshake_forget_secret(struct handshake *h);
 
 /* Active opener: makes the option of the SYN. peer names the host for
  * resumption; without a name there is none. */

@@ -35,6 +35,7 @@ struct slot {
     uint8_t nonce_len;
     uint8_t nonce[RESUME_NONCE_MAX_LEN];
     uint64_t answered_ms; /* when the nonce was drawn */
+    uint32_t opening_cnt; /* connections that were answered with it, and wait for their ACK */
 };
 
 struct entry {
@@ -181,6 +182,18 @@ static void name_remove(struct resume_cache *c, uint32_t n)
 static uint32_t slot_no_of(uint32_t n, uint64_t index)
 {
     return n * RESUME_WINDOW_CNT + (uint32_t)(index % RESUME_WINDOW_CNT);
+}
+
+/* A SYN that names it was answered, not long ago. */
+static bool is_answered(const struct resume_cache *c, const struct slot *slot)
+{
+    return slot->has_nonce && c->now_ms - slot->answered_ms < RESUME_ANSWER_MAX_MS;
+}
+
+/* And the ACK may still come. */
+static bool is_awaited(const struct resume_cache *c, const struct slot *slot)
+{
+    return is_answered(c, slot) && slot->opening_cnt > 0;
 }
 
 /* Puts the entry's ss, which is that of index, into its slot and goes on to the next. */
@@ -395,12 +408,6 @@ void resume_cache_tick(struct resume_cache *c, uint64_t now_ms)
     close_old_gaps(c);
 }
 
-/* The SYN that names it was answered, and the ACK may still come. */
-static bool is_awaited(const struct resume_cache *c, const struct slot *slot)
-{
-    return slot->has_nonce && c->now_ms - slot->answered_ms < RESUME_ANSWER_MAX_MS;
-}
-
 static bool is_any_awaited(const struct resume_cache *c, const struct entry *en)
 {
     for (size_t i = 0; i < RESUME_WINDOW_CNT; i++)
@@ -554,25 +561,45 @@ void resume_answer_nonce(struct resume_cache *c, const struct resume_secret *sec
 
     assert(n != NONE && len <= RESUME_NONCE_MAX_LEN);
     slot = slot_at(c, slot_no_of(n, secret->index));
-    if (!is_awaited(c, slot) || slot->nonce_len != len) {
+    if (!is_answered(c, slot) || slot->nonce_len != len) {
         slot->has_nonce = true;
         slot->nonce_len = (uint8_t)len;
         slot->answered_ms = c->now_ms;
         if (len > 0)
             random(slot->nonce, len);
     }
+    slot->opening_cnt++;
     memcpy(ret, slot->nonce, len);
+}
+
+/* Return: NULL when it was used or forgotten. */
+static struct slot *slot_of(const struct resume_cache *c, const struct resume_secret *secret)
+{
+    uint32_t n = entry_of(c, secret->chain);
+    struct slot *slot;
+
+    if (n == NONE || !is_in_window(&c->entries[n], secret->index))
+        return NULL;
+    slot = slot_at(c, slot_no_of(n, secret->index));
+    return slot->is_unused ? slot : NULL;
 }
 
 bool resume_take_passive(struct resume_cache *c, const struct resume_secret *secret)
 {
-    uint32_t n = entry_of(c, secret->chain);
-
-    if (n == NONE || !is_in_window(&c->entries[n], secret->index) ||
-        !slot_at(c, slot_no_of(n, secret->index))->is_unused)
+    if (!slot_of(c, secret))
         return false;
-    use(c, n, secret->index);
+    use(c, entry_of(c, secret->chain), secret->index);
     return true;
+}
+
+void resume_give_up_passive(struct resume_cache *c, const struct resume_secret *secret)
+{
+    struct slot *slot = slot_of(c, secret);
+
+    if (!slot)
+        return;
+    assert(slot->opening_cnt > 0);
+    slot->opening_cnt--;
 }
 
 void resume_forget(struct resume_cache *c, uint64_t chain)

@@ -97,12 +97,16 @@ bool resume_take_active(struct resume_cache *c, const struct session_config *cfg
 bool resume_find_passive(struct resume_cache *c, const struct session_config *cfg, uint8_t tep,
                          const uint8_t half[KEYS_RESUME_HALF], struct resume_secret *ret);
 /* The nonce for the answer to that SYN: drawn once, then the same until the secret is
- * taken or RESUME_ANSWER_MAX_MS have passed. */
+ * taken or RESUME_ANSWER_MAX_MS have passed. The connection's ACK is awaited from now on: it
+ * ends with resume_take_passive() or resume_give_up_passive(), once. */
 void resume_answer_nonce(struct resume_cache *c, const struct resume_secret *secret,
                          session_random_fn random, uint8_t *ret, size_t len);
 /* Takes a secret that was found: encryption will be enabled with it. Return: false when
  * it is gone, taken by another connection or forgotten; it must not be used then. */
 bool resume_take_passive(struct resume_cache *c, const struct resume_secret *secret);
+/* That connection has ended, or goes on without the secret, which stays. Others that were
+ * answered with it are awaited as before. No-op when it is gone. */
+void resume_give_up_passive(struct resume_cache *c, const struct resume_secret *secret);
 
 /* Forgets the rest of a chain. */
 void resume_forget(struct resume_cache *c, uint64_t chain);

@@ -127,7 +127,7 @@ struct session *session_new(const struct session_config *cfg)
 /* Everything but what session_get_info() still tells. */
 static void wipe_keys(struct session *s)
 {
-    sodium_memzero(&s->handshake.secret, sizeof(s->handshake.secret));
+    handshake_forget_secret(&s->handshake);
     exchange_done(&s->exchange);
     frame_tx_done(&s->tx);
     frame_rx_done(&s->rx);
@@ -290,7 +290,7 @@ static enum tcns_err start_resumed(struct session *s)
     s->chain = secret->chain;
     if (s->no_cache)
         resume_forget(s->cfg->cache, s->chain);
-    sodium_memzero(secret, sizeof(*secret));
+    handshake_forget_secret(&s->handshake);
     return e;
 }
 
@@ -299,11 +299,8 @@ static enum tcns_err start_fresh(struct session *s)
     uint8_t transcript[HANDSHAKE_TRANSCRIPT_MAX_LEN];
     size_t len = handshake_transcript(&s->handshake, transcript);
     const struct negotiation *n = &s->handshake.result;
-    enum tcns_err e;
-
-    /* A secret that was proposed in vain is used up as well. */
-    sodium_memzero(&s->handshake.secret, sizeof(s->handshake.secret));
-    e = exchange_start(&s->exchange, s->cfg, n->role, n->tep, transcript, len, &s->init_out);
+    enum tcns_err e =
+        exchange_start(&s->exchange, s->cfg, n->role, n->tep, transcript, len, &s->init_out);
 
     if (e == TCNS_OK)
         s->state = n->role == SESSION_ROLE_A ? STATE_WAIT_INIT2 : STATE_WAIT_INIT1;

@@ -103,10 +103,11 @@ struct session_config {
      * rekey (RFC 8548 3.8). 0, or more than SESSION_REKEY_*_MAX: that maximum. */
     uint64_t rekey_bytes;
     uint32_t rekey_frames;
-    struct resume_cache *cache; /* borrowed; NULL: neither resume nor remember */
-    struct kex_pool *keys;      /* borrowed; made ahead of need; NULL: each when it is needed */
-    bool no_resume;             /* see session_set_no_resume() */
-    bool no_cache;              /* see session_set_no_cache() */
+    /* Borrowed; it lasts longer than the sessions. NULL: neither resume nor remember. */
+    struct resume_cache *cache;
+    struct kex_pool *keys; /* borrowed; made ahead of need; NULL: each when it is needed */
+    bool no_resume;        /* see session_set_no_resume() */
+    bool no_cache;         /* see session_set_no_cache() */
     session_random_fn random;
 };
 

@@ -274,6 +274,82 @@ static void test_ack_without_eno_after_resumption(void **state)
     assert_int_equal(connect_once(&info), SESSION_REASON_RESUMED);
 }
 
+/* While the server's answer is awaited it proposes no secret of that chain itself. */
+static bool is_awaited(void)
+{
+    struct resume_secret got;
+    bool is_free =
+        resume_take_active(pair.server_cfg.cache, &session_config_default, &peer_1, &got);
+
+    return !is_free;
+}
+
+static void server_is_freed(void)
+{
+    session_free(pair.server);
+    pair.server = NULL;
+}
+
+static void ack_without_eno(void)
+{
+    assert_int_equal(session_accept_ack(pair.server, NULL, 0), TCNS_OK);
+}
+
+static void syn_again_without_eno(void)
+{
+    uint8_t out[ENO_OPTION_MAX_LEN];
+    size_t len;
+
+    assert_int_equal(session_accept(pair.server, NULL, 0, out, &len), TCNS_OK);
+    assert_int_equal(len, 0);
+}
+
+static void syn_again_ill_formed(void)
+{
+    static const uint8_t bad[] = {69, 5, 1, 0x9f, 0xa3};
+    uint8_t out[ENO_OPTION_MAX_LEN];
+    size_t len;
+
+    assert_int_equal(session_accept(pair.server, bad, sizeof(bad), out, &len), TCNS_OK);
+    assert_int_equal(len, 0);
+}
+
+/* An opening that ends without having resumed is awaited no longer, however it ends. */
+static void test_wait_ends_with_the_opening(void **state)
+{
+    void (*const ends[])(void) = {server_is_freed, ack_without_eno, syn_again_without_eno,
+                                  syn_again_ill_formed};
+    struct session_info info;
+
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        connect_once(&info);
+        half_open();
+        assert_true(is_awaited());
+        ends[i]();
+        assert_false(is_awaited());
+        resume_cache_clear(pair.client_cfg.cache);
+        resume_cache_clear(pair.server_cfg.cache);
+    }
+}
+
+/* The end of a replayed SYN's connection is not the end of the peer's. */
+static void test_wait_outlasts_a_replay(void **state)
+{
+    struct session_info info;
+    uint8_t out[ENO_OPTION_MAX_LEN];
+    size_t len;
+    struct session *replay;
+
+    connect_once(&info);
+    half_open();
+    session_free(answer_again(out, &len));
+    assert_true(is_awaited());
+    replay = answer_again(out, &len);
+    assert_int_equal(session_accept_ack(replay, NULL, 0), TCNS_OK);
+    session_free(replay);
+    assert_true(is_awaited());
+}
+
 /* RFC 8548 3.5: the active opener never proposes an index twice, also when the attempt
  * failed; the passive one recognises at least the next half window. */
 static void check_lost_syns(size_t lost_cnt, enum session_reason expected)
@@ -601,6 +677,8 @@ int main(void)
         T(test_replayed_syn_and_ack),
         T(test_replayed_syn_of_a_used_secret),
         T(test_ack_without_eno_after_resumption),
+        T(test_wait_ends_with_the_opening),
+        T(test_wait_outlasts_a_replay),
         T(test_lost_syns_do_not_end_a_chain),
         T(test_overtaken_syn),
         T(test_either_host_opens_next),

@@ -296,6 +296,60 @@ static void test_successor_leaves_an_answered_chain_alone(void **state)
     resume_cache_free(c);
 }
 
+/* Several openings may be answered with one secret, for SYNs are repeated and replayed. Each ends
+ * for itself: none can end the wait of another. */
+static void test_given_up_answer_is_not_awaited(void **state)
+{
+    struct resume_cache *c = resume_cache_new(1);
+    struct resume_secret secret = make_secret(TEP_ECDHE_P256, 13), got, other;
+    uint8_t nonce[2][RESUME_NONCE_MAX_LEN];
+
+    resume_put(c, &secret, &peer_1, true);
+    assert_true(find(c, secret, 0, &got));
+    resume_answer_nonce(c, &got, count_draws, nonce[0], 8);
+    resume_answer_nonce(c, &got, count_draws, nonce[1], 8);
+    resume_give_up_passive(c, &got);
+    assert_false(resume_take_active(c, any, &peer_1, &other)); /* the other one is awaited */
+    resume_give_up_passive(c, &got);
+    assert_true(find(c, secret, 0, &got)); /* that used nothing up */
+    /* the SYN once more: the same answer, and awaited again */
+    resume_answer_nonce(c, &got, count_draws, nonce[1], 8);
+    assert_memory_equal(nonce[0], nonce[1], 8);
+    assert_false(resume_take_active(c, any, &peer_1, &other));
+    resume_give_up_passive(c, &got);
+    assert_true(resume_take_active(c, any, &peer_1, &other));
+    assert_int_equal(other.index, 0);
+    resume_cache_free(c);
+}
+
+/* The wait of one ends when its secret is gone: another took it, or all was forgotten. */
+static void test_giving_up_what_is_gone(void **state)
+{
+    struct resume_cache *c = resume_cache_new(1);
+    struct resume_secret secret = make_secret(TEP_ECDHE_P256, 14), got, other;
+    uint8_t nonce[1];
+
+    resume_put(c, &secret, &peer_1, true);
+    assert_true(find(c, secret, 0, &got));
+    resume_answer_nonce(c, &got, count_draws, nonce, 1);
+    resume_answer_nonce(c, &got, count_draws, nonce, 1);
+    assert_true(resume_take_passive(c, &got));
+    /* its slot serves a later one now, which is awaited */
+    assert_true(find(c, secret, RESUME_WINDOW_CNT, &other));
+    resume_answer_nonce(c, &other, count_draws, nonce, 1);
+    resume_give_up_passive(c, &got);
+    assert_false(resume_take_active(c, any, &peer_1, &got));
+
+    resume_forget(c, other.chain);
+    resume_give_up_passive(c, &other);
+    resume_put(c, &secret, &peer_1, true); /* in the same place */
+    assert_true(find(c, secret, 0, &got));
+    resume_answer_nonce(c, &got, count_draws, nonce, 1);
+    resume_give_up_passive(c, &other);
+    assert_false(resume_take_active(c, any, &peer_1, &other));
+    resume_cache_free(c);
+}
+
 /* Many chains and random steps: each secret is found where it should be, none twice. */
 #define CHAIN_CNT 40u
 
@@ -416,6 +470,8 @@ int main(void)
         cmocka_unit_test(test_answer_nonce_is_kept),
         cmocka_unit_test(test_active_leaves_an_answered_chain_alone),
         cmocka_unit_test(test_successor_leaves_an_answered_chain_alone),
+        cmocka_unit_test(test_given_up_answer_is_not_awaited),
+        cmocka_unit_test(test_giving_up_what_is_gone),
         cmocka_unit_test(test_random_steps),
         cmocka_unit_test(test_large_cache),
     };
