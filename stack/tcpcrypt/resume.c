@@ -248,30 +248,45 @@ static void note_gap(struct resume_cache *c, uint32_t n)
     en->has_gap = has_gap;
 }
 
-/* RFC 8548 3.5: a secret is used once. The window begins with an unused one, and not
- * too far behind the last that was used: what is missing there was lost. */
+/* The window begins with an unused secret, and less than half a window behind the last that was
+ * used: what is missing there was lost. But one whose ACK is awaited stays in it, for the peer
+ * believes that it has resumed: without the secret that connection ends with a reset. */
+static bool is_over(const struct resume_cache *c, uint32_t n)
+{
+    const struct entry *en = &c->entries[n];
+    const struct slot *first = first_slot(c, n);
+
+    return !first->is_unused ||
+           (en->secret.index + RESUME_WINDOW_CNT / 2 < en->used_end && !is_awaited(c, first));
+}
+
+static void move_window(struct resume_cache *c, uint32_t n)
+{
+    while (is_over(c, n))
+        step(c, n);
+    note_gap(c, n);
+}
+
+/* RFC 8548 3.5: a secret is used once. */
 static void use(struct resume_cache *c, uint32_t n, uint64_t index)
 {
-    const struct resume_secret *secret = &c->entries[n].secret;
-
     empty_slot(c, slot_no_of(n, index));
-    while (secret->index + RESUME_WINDOW_CNT / 2 <= index || !first_slot(c, n)->is_unused)
-        step(c, n);
     if (c->entries[n].used_end <= index)
         c->entries[n].used_end = index + 1;
-    note_gap(c, n);
+    move_window(c, n);
     note_use(c, n);
 }
 
+/* Also what is awaited goes then. */
 static void close_gap(struct resume_cache *c, uint32_t n)
 {
     struct entry *en = &c->entries[n];
 
-    while (en->secret.index < en->gap_end || !first_slot(c, n)->is_unused)
+    while (en->secret.index < en->gap_end)
         step(c, n);
     list_remove(c, ORDER_GAP, n);
     en->has_gap = false;
-    note_gap(c, n); /* a younger one */
+    move_window(c, n); /* there may be a younger gap */
 }
 
 static void drop(struct resume_cache *c, uint32_t n)
@@ -600,6 +615,7 @@ void resume_give_up_passive(struct resume_cache *c, const struct resume_secret *
         return;
     assert(slot->opening_cnt > 0);
     slot->opening_cnt--;
+    move_window(c, entry_of(c, secret->chain));
 }
 
 void resume_forget(struct resume_cache *c, uint64_t chain)

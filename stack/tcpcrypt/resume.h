@@ -11,9 +11,18 @@
  *             ACK with ENO has come, so that replayed SYNs use nothing up. Any
  *             secret of the window is recognised: SYNs get lost, and many
  *             connections may open at once. What is half a window behind the
- *             last one used was lost, and is dropped; so is what a later one
+ *             last one used was lost, and is dropped, unless its SYN was answered
+ *             and the ACK is awaited. So is, awaited or not, what a later one
  *             overtook a while ago (RESUME_GAP_MAX_MS): a secret leads to all behind it,
  *             and those that were used must be gone for good.
+ *
+ * What is awaited may hold the window back, and a SYN beyond it gets a key exchange.
+ * Somebody can bring that about with a SYN that he has seen, from any address, if it
+ * was never completed. The wait is over when his connection is, which the caller
+ * bounds, or RESUME_GAP_MAX_MS after it was overtaken (twice that at most); and one
+ * key exchange ends it for the peer, which goes on with the new chain. Nothing is
+ * used up, and no connection is reset. Each connection answers for its own wait, so
+ * the end of his does not end the peer's.
  *
  * A secret that was taken is gone, so none can be enabled twice, in either
  * role: of crossing proposals of the same secret both are refused. While a SYN

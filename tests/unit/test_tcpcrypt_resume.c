@@ -350,6 +350,50 @@ static void test_wait_outlasts_a_replay(void **state)
     assert_true(is_awaited());
 }
 
+/* The first ACK is lost. The client believes that it has resumed, so many others that come
+ * meanwhile must not take the secret away: a reset would follow. */
+static void test_ack_comes_late(void **state)
+{
+    struct session_info info;
+    struct session *client, *server;
+
+    connect_once(&info);
+    half_open();
+    client = pair.client;
+    server = pair.server;
+    pair.client = pair.server = NULL;
+    for (size_t i = 1; i < RESUME_WINDOW_CNT; i++)
+        assert_int_equal(connect_once(&info), SESSION_REASON_RESUMED);
+    assert_int_equal(session_accept_ack(server, eno_ack_option, ENO_ACK_OPTION_LEN), TCNS_OK);
+    assert_int_equal(reason_of(server), SESSION_REASON_RESUMED);
+    pair_check_data(client, server, "late");
+    pair_check_data(server, client, "but in time");
+    assert_int_equal(connect_once(&info), SESSION_REASON_RESUMED);
+    session_free(client);
+    session_free(server);
+}
+
+/* Somebody keeps a SYN from the server and sends it himself, from where he likes, and never an
+ * ACK. That costs one key exchange, whose secrets serve from then on. */
+static void test_kept_syn_costs_a_key_exchange(void **state)
+{
+    struct session_info info;
+    struct session *replay;
+    uint8_t out[ENO_OPTION_MAX_LEN];
+    size_t len;
+
+    connect_once(&info);
+    new_sessions();
+    assert_int_equal(session_connect(pair.client, pair.syn, &pair.syn_len), TCNS_OK);
+    replay = answer_again(out, &len);
+    for (size_t i = 1; i < RESUME_WINDOW_CNT; i++)
+        assert_int_equal(connect_once(&info), SESSION_REASON_RESUMED);
+    assert_int_equal(connect_once(&info), SESSION_REASON_FULL);
+    for (size_t i = 0; i < 2 * RESUME_WINDOW_CNT; i++)
+        assert_int_equal(connect_once(&info), SESSION_REASON_RESUMED);
+    session_free(replay);
+}
+
 /* RFC 8548 3.5: the active opener never proposes an index twice, also when the attempt
  * failed; the passive one recognises at least the next half window. */
 static void check_lost_syns(size_t lost_cnt, enum session_reason expected)
@@ -679,6 +723,8 @@ int main(void)
         T(test_ack_without_eno_after_resumption),
         T(test_wait_ends_with_the_opening),
         T(test_wait_outlasts_a_replay),
+        T(test_ack_comes_late),
+        T(test_kept_syn_costs_a_key_exchange),
         T(test_lost_syns_do_not_end_a_chain),
         T(test_overtaken_syn),
         T(test_either_host_opens_next),

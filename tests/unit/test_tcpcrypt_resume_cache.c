@@ -350,14 +350,89 @@ static void test_giving_up_what_is_gone(void **state)
     resume_cache_free(c);
 }
 
+/* The first ACK is lost, and many connections that were opened at the same time come before it
+ * is sent again: its SYN was answered, so the peer believes in this secret. */
+static void test_answered_secret_waits_for_its_ack(void **state)
+{
+    struct resume_cache *c = resume_cache_new(1);
+    struct resume_secret secret = make_secret(TEP_ECDHE_P256, 15), got, late;
+    uint8_t nonce[1];
+
+    resume_put(c, &secret, &peer_1, false);
+    assert_true(find(c, secret, 0, &late));
+    resume_answer_nonce(c, &late, count_draws, nonce, 1);
+    for (uint64_t i = 2; i < RESUME_WINDOW_CNT; i++) {
+        assert_true(find(c, secret, i, &got));
+        assert_true(resume_take_passive(c, &got));
+    }
+    assert_false(find(c, secret, RESUME_WINDOW_CNT, &got)); /* a key exchange instead */
+    assert_true(find(c, secret, 1, &got)); /* lost, but nothing may pass the first */
+    assert_true(resume_take_passive(c, &late));
+    assert_false(resume_take_passive(c, &late));
+    assert_false(find(c, secret, 1, &got)); /* and the window moves on */
+    for (uint64_t i = 0; i < RESUME_WINDOW_CNT; i++)
+        assert_true(find(c, secret, RESUME_WINDOW_CNT + i, &got));
+    resume_cache_free(c);
+}
+
+/* What is not awaited any more holds nothing up. */
+static void test_given_up_secret_lets_the_window_move(void **state)
+{
+    struct resume_cache *c = resume_cache_new(1);
+    struct resume_secret secret = make_secret(TEP_ECDHE_P256, 16), got, late;
+    const uint64_t last = RESUME_WINDOW_CNT - 1, first = last - RESUME_WINDOW_CNT / 2 + 1;
+    uint8_t nonce[1];
+
+    resume_put(c, &secret, &peer_1, false);
+    assert_true(find(c, secret, 0, &late));
+    resume_answer_nonce(c, &late, count_draws, nonce, 1);
+    resume_answer_nonce(c, &late, count_draws, nonce, 1);
+    assert_true(find(c, secret, last, &got));
+    assert_true(resume_take_passive(c, &got));
+    resume_give_up_passive(c, &late);
+    assert_true(find(c, secret, 0, &got)); /* the other opening */
+    resume_give_up_passive(c, &late);
+    for (uint64_t i = 0; i <= last + first; i++)
+        assert_int_equal(find(c, secret, i, &got), i >= first && i != last);
+    resume_cache_free(c);
+}
+
+/* But it does not wait for ever: a secret leads to all behind it. */
+static void test_answered_secret_goes_at_last(void **state)
+{
+    struct resume_cache *c = resume_cache_new(1);
+    struct resume_secret secret = make_secret(TEP_ECDHE_P256, 17), got, late;
+    const uint64_t last = RESUME_WINDOW_CNT - 1;
+    uint8_t nonce[1];
+
+    resume_put(c, &secret, &peer_1, false);
+    assert_true(find(c, secret, 0, &late));
+    resume_answer_nonce(c, &late, count_draws, nonce, 1);
+    assert_true(find(c, secret, 1, &got));
+    assert_true(resume_take_passive(c, &got));
+    resume_cache_tick(c, RESUME_GAP_MAX_MS / 2);
+    assert_true(find(c, secret, last, &got));
+    assert_true(resume_take_passive(c, &got));
+    resume_cache_tick(c, RESUME_GAP_MAX_MS - 1);
+    assert_true(find(c, secret, 0, &got));
+    resume_cache_tick(c, RESUME_GAP_MAX_MS);
+    assert_false(find(c, secret, 0, &got));
+    assert_false(find(c, secret, 2, &got)); /* it had held those, too */
+    assert_true(find(c, secret, last - 1, &got));
+    assert_false(resume_take_passive(c, &late));
+    resume_give_up_passive(c, &late);
+    resume_cache_free(c);
+}
+
 /* Many chains and random steps: each secret is found where it should be, none twice. */
 #define CHAIN_CNT 40u
 
 struct chain {
     struct resume_secret first;
     uint64_t lowest; /* the window begins there */
-    uint64_t used;   /* bit i: lowest + i */
-    uint64_t name;   /* 0: not in the cache */
+    uint64_t used_end;
+    uint64_t used, awaited; /* bit i: lowest + i */
+    uint64_t name;          /* 0: not in the cache */
 };
 
 static struct chain chains[CHAIN_CNT];
@@ -382,13 +457,23 @@ static void check_chain(struct resume_cache *c, const struct chain *ch)
         assert_false(find(c, ch->first, ch->lowest - 1, &got));
 }
 
+static void move_window(struct chain *ch)
+{
+    while (ch->used & 1 ||
+           (ch->lowest + RESUME_WINDOW_CNT / 2 < ch->used_end && !(ch->awaited & 1))) {
+        ch->lowest++;
+        ch->used >>= 1;
+        ch->awaited >>= 1;
+    }
+}
+
 static void note_used(struct chain *ch, uint64_t index)
 {
     ch->used |= 1ull << (index - ch->lowest);
-    while (ch->lowest + RESUME_WINDOW_CNT / 2 <= index || ch->used & 1) {
-        ch->lowest++;
-        ch->used >>= 1;
-    }
+    ch->awaited &= ~ch->used;
+    if (ch->used_end <= index)
+        ch->used_end = index + 1;
+    move_window(ch);
 }
 
 static void take_random_step(struct resume_cache *c, uint8_t i, uint32_t what)
@@ -396,24 +481,36 @@ static void take_random_step(struct resume_cache *c, uint8_t i, uint32_t what)
     struct chain *ch = &chains[i];
     struct resume_peer peer = numbered_peer(i);
     struct resume_secret got;
-    uint64_t skip = what / 8 % RESUME_WINDOW_CNT;
+    uint64_t skip = what / 16 % RESUME_WINDOW_CNT;
+    uint8_t nonce[1];
 
     if (ch->name == 0) {
         *ch = (struct chain){.first = make_secret(TEP_ECDHE_CURVE25519, i)};
         randombytes_buf(ch->first.ss, sizeof(ch->first.ss));
         ch->name = resume_put(c, &ch->first, &peer, what & 1);
-    } else if (what % 8 < 3) {
-        assert_true(resume_take_active(c, any, &peer, &got));
-        assert_int_equal(got.chain, ch->name);
-        assert_int_equal(got.index, ch->lowest);
-        note_used(ch, got.index);
-    } else if (what % 8 < 6) {
-        while (ch->used >> skip & 1)
-            skip = (skip + 1) % RESUME_WINDOW_CNT;
-        assert_true(find(c, ch->first, ch->lowest + skip, &got));
+        return;
+    }
+    while (ch->used >> skip & 1)
+        skip = (skip + 1) % RESUME_WINDOW_CNT;
+    assert_true(find(c, ch->first, ch->lowest + skip, &got));
+    if (what % 16 < 4) {
+        assert_int_equal(resume_take_active(c, any, &peer, &got), ch->awaited == 0);
+        if (ch->awaited == 0) {
+            assert_int_equal(got.chain, ch->name);
+            assert_int_equal(got.index, ch->lowest);
+            note_used(ch, got.index);
+        }
+    } else if (what % 16 < 9) {
         assert_true(resume_take_passive(c, &got));
         note_used(ch, got.index);
-    } else {
+    } else if (what % 16 < 15 && ch->awaited >> skip & 1) {
+        resume_give_up_passive(c, &got);
+        ch->awaited &= ~(1ull << skip);
+        move_window(ch);
+    } else if (what % 16 < 11) {
+        resume_answer_nonce(c, &got, count_draws, nonce, 1);
+        ch->awaited |= 1ull << skip;
+    } else if (what % 16 == 15) {
         resume_forget(c, ch->name);
         ch->name = 0;
     }
@@ -472,6 +569,9 @@ int main(void)
         cmocka_unit_test(test_successor_leaves_an_answered_chain_alone),
         cmocka_unit_test(test_given_up_answer_is_not_awaited),
         cmocka_unit_test(test_giving_up_what_is_gone),
+        cmocka_unit_test(test_answered_secret_waits_for_its_ack),
+        cmocka_unit_test(test_given_up_secret_lets_the_window_move),
+        cmocka_unit_test(test_answered_secret_goes_at_last),
         cmocka_unit_test(test_random_steps),
         cmocka_unit_test(test_large_cache),
     };
