@@ -37,6 +37,7 @@ static void start_turn(struct tunnel *t)
 
 static void end_turn(struct tunnel *t)
 {
+    packets_set_gso_max_len(t); /* a capture may have ended */
     relay_run(&t->relay);
     stack_set_busy(SIDE_INNER, t->busy[SIDE_INNER]);
     stack_set_busy(SIDE_OUTER, t->busy[SIDE_OUTER]);

@@ -6,6 +6,7 @@
 #include <sodium.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "tcp/timewait.h"
 #include "tunnel/icmp.h"
 #include "tunnel/share.h"
@@ -38,6 +39,23 @@ static bool uplink_output(struct tunnel *t, const struct stack_tx *tx)
     }
 }
 
+/* What is captured has the lengths that readers of captures expect. */
+void packets_set_gso_max_len(struct tunnel *t)
+{
+    bool is_long = t->cfg.tun_gso_max_len > PACKET_MAX_LEN && t->captures.cnt == 0;
+
+    stack_set_gso_max_len(SIDE_INNER, is_long ? t->cfg.tun_gso_max_len : PACKET_MAX_LEN);
+}
+
+/* The kernel has no memory in pieces so large: it gets along with 17 for a packet. */
+static void shorten_packets(struct tunnel *t, size_t len)
+{
+    t->cfg.tun_gso_max_len = len / 2 > PACKET_MAX_LEN ? len / 2 : PACKET_MAX_LEN;
+    packets_set_gso_max_len(t);
+    log_info("the TUN device did not take a packet of %zu bytes: at most %zu from now on", len,
+             t->cfg.tun_gso_max_len);
+}
+
 static bool on_output(const struct stack_tx *tx)
 {
     struct tunnel *t = the_tunnel;
@@ -45,13 +63,16 @@ static bool on_output(const struct stack_tx *tx)
     if (tx->side == SIDE_OUTER)
         return uplink_output(t, tx);
     /* A TUN never asks to wait: it queues or drops. */
-    if (vnet_send(t->cfg.tun_fd, tx, NULL, 0) == 0) {
+    int err = vnet_send(t->cfg.tun_fd, tx, NULL, 0);
+    if (err == 0) {
         counters(t)->tun_tx_packets++;
         if (t->captures.cnt)
             captures_tx(&t->captures, &t->relay.flows, tx);
-    } else {
-        counters(t)->drop_tx++;
+        return true;
     }
+    counters(t)->drop_tx++;
+    if (err != -EIO && tx->hdr_len + tx->data_len > PACKET_MAX_LEN) /* it is down: that passes */
+        shorten_packets(t, tx->hdr_len + tx->data_len);
     return true;
 }
 

@@ -327,7 +327,10 @@ void tunnel_get_levels(const struct tunnel *t, struct tunnel_levels *ret)
 int tunnel_capture_start(struct tunnel *t, const struct tunnel_capture *cfg, int fd,
                          tunnel_capture_fn on_end, void *arg, struct tap **ret)
 {
-    return captures_add(&t->captures, t->cfg.loop, cfg, fd, on_end, arg, ret);
+    int err = captures_add(&t->captures, t->cfg.loop, cfg, fd, on_end, arg, ret);
+
+    packets_set_gso_max_len(t);
+    return err;
 }
 
 void tunnel_capture_stop(struct tunnel *t, struct tap *tap)

@@ -45,6 +45,8 @@ int packets_start(struct tunnel *t);
 void packets_stop(void);
 /* One packet from a device. via: the uplink's index, 0 for the TUN. */
 void packets_input(struct tunnel *t, enum side side, int via, const struct vnet_packet *vp);
+/* How long packets to the TUN device may be, after a change of what that depends on. */
+void packets_set_gso_max_len(struct tunnel *t);
 /* The peer is unreachable: the end of a connection that the application is opening, which is
  * told so with this ICMP code. Nothing for an established one, where such errors are soft. */
 void packets_fail_opening(struct tunnel *t, struct flow *f, uint8_t code);

@@ -5,13 +5,17 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/ip6.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define READ_BUF_LEN (68u * 1024)
-#define TCP_CSUM_OFF 16
-#define IOV_MAX_CNT  260
+#include "base/wire.h"
+
+#define READ_BUF_LEN    (68u * 1024)
+#define TCP_CSUM_OFF    16
+#define TCP_HDR_MAX_LEN 60
+#define IOV_MAX_CNT     260
 /* A packet that fills half its buffer keeps it; others are copied out, so that
  * small payloads do not pin large buffers. */
 #define KEEP_MIN_LEN (32u * 1024)
@@ -85,7 +89,7 @@ static void put_pseudo_sum(const struct stack_tx *tx)
     memcpy(tx->hdr + tx->ip_len + TCP_CSUM_OFF, &sum, 2);
 }
 
-int vnet_send(int fd, const struct stack_tx *tx, const void *link, size_t link_len)
+static int send_as_it_is(int fd, const struct stack_tx *tx, const void *link, size_t link_len)
 {
     struct virtio_net_hdr h = {
         .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
@@ -109,6 +113,43 @@ int vnet_send(int fd, const struct stack_tx *tx, const void *link, size_t link_l
     iov[0] = (struct iovec){start, VNET_HDR_LEN + link_len + tx->hdr_len};
     memcpy(&iov[1], tx->iov, tx->iov_cnt * sizeof(*iov));
     return write_all(fd, iov, (int)(1 + tx->iov_cnt));
+}
+
+/* IPv6 has a place for the length of such packets, the jumbo payload option (RFC 2675 2); IPv4 has
+ * none, and the kernel takes the buffer's (Linux 6.3, BIG TCP). */
+static int send_jumbogram(int fd, const struct stack_tx *tx)
+{
+    struct {
+        uint8_t room[VNET_HDR_LEN];
+        struct ip6_hdr ip;
+        struct ip6_hbh options;
+        uint8_t type, len;
+        uint8_t payload_len[4];
+        uint8_t tcp[TCP_HDR_MAX_LEN];
+    } __attribute__((packed)) head = {
+        .options = {.ip6h_nxt = IPPROTO_TCP},
+        .type = IP6OPT_JUMBO,
+        .len = sizeof(head.payload_len),
+    };
+    size_t tcp_hdr_len = tx->hdr_len - tx->ip_len,
+           ip_len = offsetof(typeof(head), tcp) - VNET_HDR_LEN;
+    struct stack_tx jumbo = *tx;
+
+    memcpy(&head.ip, tx->hdr, sizeof(head.ip));
+    head.ip.ip6_nxt = IPPROTO_HOPOPTS;
+    put_be32(head.payload_len, (uint32_t)(ip_len - sizeof(head.ip) + tcp_hdr_len + tx->data_len));
+    memcpy(head.tcp, tx->hdr + tx->ip_len, tcp_hdr_len);
+    jumbo.hdr = (uint8_t *)&head.ip;
+    jumbo.ip_len = ip_len;
+    jumbo.hdr_len = ip_len + tcp_hdr_len;
+    return send_as_it_is(fd, &jumbo, NULL, 0);
+}
+
+int vnet_send(int fd, const struct stack_tx *tx, const void *link, size_t link_len)
+{
+    if (tx->v6 && tx->hdr_len - tx->ip_len + tx->data_len > UINT16_MAX)
+        return send_jumbogram(fd, tx);
+    return send_as_it_is(fd, tx, link, link_len);
 }
 
 int vnet_forward(int fd, const struct virtio_net_hdr *hdr, const uint8_t *ip, size_t len,

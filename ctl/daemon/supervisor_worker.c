@@ -44,6 +44,7 @@ static void become_worker(struct supervisor *s, int channel, int ask_channel)
         .beat_fd = s->beat_fd,
         .wishes = &s->wishes,
         .tun_ifindex = netcfg_tun_ifindex(s->cfg),
+        .tun_gso_max_len = netcfg_tun_gso_max_len(s->cfg),
         .links = s->told,
         .doors = &s->doors,
         .older = &s->older,

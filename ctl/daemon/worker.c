@@ -394,6 +394,7 @@ static void start_tunnel(struct worker *w)
         .loop = w->loop,
         .tun_fd = a->tun_fd,
         .tun_ifindex = a->tun_ifindex,
+        .tun_gso_max_len = a->tun_gso_max_len,
         .resolve = on_resolve,
         .resolve_arg = w,
         .policy = daemon_policy(&w->opts),

@@ -74,6 +74,7 @@ struct worker_args {
     const struct wishes_store *wishes;
     int tun_fd;
     int tun_ifindex;
+    size_t tun_gso_max_len;
     struct worker_links links;
     const struct ctlsock *doors;
     const struct sockdiag_list *older; /* connections to pass untouched */

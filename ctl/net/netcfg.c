@@ -34,6 +34,7 @@ struct netcfg {
     struct sockdiag_list opening; /* SYN sent before we came; until netcfg_list_older() */
     int tun_fd;
     int tun_ifindex;
+    size_t tun_gso_max_len;
     struct links named; /* by the user; none: links.h finds them */
     struct links uplinks, native;
     int mtu; /* of the TUN device: the smallest of all uplinks */
@@ -328,6 +329,7 @@ static int open_tun(struct netcfg *n, char err[NETCFG_ERROR_LEN])
                     permission_hint(fd));
     n->tun_fd = fd;
     n->tun_ifindex = (int)if_nametoindex(TUNDEV_NAME);
+    n->tun_gso_max_len = tundev_gso_max_len(n->rtnl);
     mirror_init(&n->mirror, n->rtnl, n->tun_ifindex, &n->uplinks);
     return 0;
 }
@@ -648,6 +650,11 @@ int netcfg_tun_fd(const struct netcfg *n)
 int netcfg_tun_ifindex(const struct netcfg *n)
 {
     return n->tun_ifindex;
+}
+
+size_t netcfg_tun_gso_max_len(const struct netcfg *n)
+{
+    return n->tun_gso_max_len;
 }
 
 const struct links *netcfg_uplinks(const struct netcfg *n)

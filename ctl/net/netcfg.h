@@ -53,6 +53,7 @@ int netcfg_forget(struct netcfg *n);
 
 int netcfg_tun_fd(const struct netcfg *n);
 int netcfg_tun_ifindex(const struct netcfg *n);
+size_t netcfg_tun_gso_max_len(const struct netcfg *n); /* see tundev_gso_max_len() */
 const struct links *netcfg_uplinks(const struct netcfg *n);
 /* Interfaces with routes whose TCP is left to the kernel. */
 const struct links *netcfg_native(const struct netcfg *n);

@@ -7,15 +7,19 @@
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <netlink/msg.h>
 #include <netlink/route/link.h>
 #include <netlink/route/link/inet6.h>
 
 #include "ctl/net/netlink.h"
+#include "tcp/leg.h"
 
 #define VNET_HDR_LEN 10 /* struct virtio_net_hdr without num_buffers */
 
@@ -119,6 +123,32 @@ int tundev_start(struct nl_sock *rtnl, int mtu)
         rtnl_link_set_txqlen(change, TX_QUEUE_LEN);
     }
     return apply(rtnl, change);
+}
+
+/* Linux 6.3; headers may be older. */
+#define LINK_GSO_IPV4_MAX_SIZE 63
+
+static int note_big_tcp(struct nlmsghdr *nlh, void *arg)
+{
+    bool *has_big_tcp = arg;
+
+    if (nlh->nlmsg_type == RTM_NEWLINK)
+        *has_big_tcp |=
+            nlmsg_find_attr(nlh, sizeof(struct ifinfomsg), LINK_GSO_IPV4_MAX_SIZE) != NULL;
+    return 0;
+}
+
+/* A kernel that can be told how long packets of IPv4 may become also takes them. */
+size_t tundev_gso_max_len(struct nl_sock *rtnl)
+{
+    struct ifinfomsg which = {.ifi_index = (int)if_nametoindex(TUNDEV_NAME)};
+    struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETLINK, 0);
+    bool has_big_tcp = false;
+
+    if (msg && nlmsg_append(msg, &which, sizeof(which), NLMSG_ALIGNTO) == 0)
+        (void)netlink_talk(rtnl, msg, note_big_tcp, &has_big_tcp);
+    nlmsg_free(msg);
+    return has_big_tcp ? STACK_GSO_MAX_LEN : 0;
 }
 
 void tundev_drain(int fd)

@@ -137,6 +137,12 @@ int stack_init(const struct stack_config *cfg);
 void stack_done(void);
 void stack_set_mtu(enum side side, uint16_t mtu);
 
+/* Bytes of the longest packet that the device takes, whose payload it then cuts; from
+ * PACKET_MAX_LEN, which holds without a call, to this. One that is longer than its IP header can
+ * tell has 0 there. */
+#define STACK_GSO_MAX_LEN (256u * 1024)
+void stack_set_gso_max_len(enum side side, size_t len);
+
 /* More input is waiting on that side, or no more is: while there is, ACKs that are due
  * wait for it, so that one acknowledges several super-segments. */
 void stack_set_busy(enum side side, bool busy);

@@ -50,11 +50,17 @@ struct batch {
 _Static_assert(HEADROOM_LEN >= 14 + 12, "Ethernet and virtio-net headers must fit");
 
 static struct batch batches[SIDE_CNT];
-static uint8_t parked[SIDE_CNT][PACKET_MAX_LEN];
+static uint8_t parked[SIDE_CNT][STACK_GSO_MAX_LEN];
 
 static uint8_t *batch_tcp(struct batch *b)
 {
     return b->hdr + HEADROOM_LEN + b->ip_len;
+}
+
+/* See stack_set_gso_max_len(). */
+static size_t ip_len_field(size_t len)
+{
+    return len <= UINT16_MAX ? len : 0;
 }
 
 static void finish_ip_header(struct batch *b)
@@ -63,10 +69,10 @@ static void finish_ip_header(struct batch *b)
     uint8_t *ip = b->hdr + HEADROOM_LEN;
 
     if (b->v6) {
-        put_be16(ip + 4, b->hdr_len - IP6_LEN + b->data_len);
+        put_be16(ip + 4, ip_len_field(b->hdr_len - IP6_LEN + b->data_len));
         return;
     }
-    put_be16(ip + 2, b->hdr_len + b->data_len);
+    put_be16(ip + 2, ip_len_field(b->hdr_len + b->data_len));
     put_be16(ip + 4, next_id);
     next_id = (uint16_t)(next_id + 1 + b->data_len / (b->mss ? b->mss : 1));
     memset(ip + 10, 0, 2);
@@ -232,7 +238,7 @@ static bool extends_batch(const struct batch *b, const struct leg *leg, const ui
            (have[13] & ~PACKET_PSH) == PACKET_ACK &&
            (tcp[13] & ~(PACKET_PSH | PACKET_FIN)) == PACKET_ACK && leg->ack_option.len == 0 &&
            !is_urgent(leg, ntohl(seq)) && p->len == tcp_len /* one batch inlines once */ &&
-           b->hdr_len + b->data_len + data_len <= PACKET_MAX_LEN &&
+           b->hdr_len + b->data_len + data_len <= stack.gso_max_len[leg->side] &&
            b->iov_cnt + pbuf_cnt(p) <= IOV_MAX_CNT;
 }
 

@@ -46,6 +46,7 @@ int stack_init(const struct stack_config *cfg)
         stack.netif[side].num = (u8_t)side;
         stack.netif[side].flags = NETIF_FLAG_UP | NETIF_FLAG_LINK_UP;
         stack_set_mtu((enum side)side, cfg->mtu[side]);
+        stack_set_gso_max_len((enum side)side, PACKET_MAX_LEN);
     }
 
     struct tcp_pcb *pcb = tcp_new_ip_type(IPADDR_TYPE_ANY);
@@ -75,6 +76,11 @@ void stack_set_mtu(enum side side, uint16_t mtu)
     mtu = LWIP_MIN(mtu, PACKET_MAX_LEN - LEG_OPTION_MAX_LEN);
     stack.netif[side].mtu = mtu;
     stack.netif[side].mtu6 = mtu;
+}
+
+void stack_set_gso_max_len(enum side side, size_t len)
+{
+    stack.gso_max_len[side] = len;
 }
 
 void stack_set_window_cap(size_t len)

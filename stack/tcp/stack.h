@@ -17,6 +17,7 @@ struct stack {
     struct leg *hot;
     struct leg *ack_wait[SIDE_CNT];
     bool busy[SIDE_CNT];
+    size_t gso_max_len[SIDE_CNT];
     size_t window_cap; /* see stack_set_window_cap() */
     uint64_t now_ms;
     unsigned ticks;

@@ -29,9 +29,11 @@ struct sent {
 struct wire {
     uint64_t now_ms;
     uint16_t mtu;
+    size_t gso_max_len[SIDE_CNT];
     bool blocked[SIDE_CNT]; /* the device takes nothing */
     size_t refused_cnt;     /* packets offered while blocked */
     size_t super_cnt;       /* packets that had to be cut */
+    size_t longest[SIDE_CNT];
     struct sent *first[SIDE_CNT];
     unsigned established_cnt;
     uint8_t established_options[40]; /* of the segment that completed a handshake */
@@ -50,6 +52,8 @@ int wire_set_up(void **state);
 int wire_tear_down(void **state);
 /* Another MTU, before the first connection. */
 void wire_set_mtu(uint16_t mtu);
+/* The device takes such packets. */
+void wire_set_gso_max_len(enum side side, size_t len);
 
 /* The oldest packet that left on that side, removed; caller frees. NULL: none. */
 struct sent *wire_next(enum side side);

@@ -633,6 +633,57 @@ static void test_coalescing(void **state)
     check_stream(2900);
 }
 
+/* A device may take packets that are longer than an IP header can tell: one goes on as long as it
+ * may, and the next begins. */
+static void check_long_packets(size_t max_len)
+{
+    wire.longest[SIDE_INNER] = 0;
+    wire_set_gso_max_len(SIDE_INNER, max_len);
+    peer_connects(&peer, 1000, 7);
+    leg_send(&peer.leg, pattern(0), 500000);
+    check_stream(500000);
+    assert_in_range(wire.longest[SIDE_INNER], max_len - 65535, max_len);
+}
+
+static void test_long_packets(void **state)
+{
+    static const size_t lens[] = {PACKET_MAX_LEN, 100000, STACK_GSO_MAX_LEN};
+
+    for (size_t i = 0; i < sizeof(lens) / sizeof(*lens); i++) {
+        use_side(SIDE_INNER);
+        check_long_packets(lens[i]);
+        peer_done(&peer);
+        peer_init_v6(&peer, SIDE_INNER);
+        check_long_packets(lens[i]);
+    }
+}
+
+/* The other device does not. */
+static void test_long_packets_of_one_side(void **state)
+{
+    wire_set_gso_max_len(SIDE_INNER, STACK_GSO_MAX_LEN);
+    peer_connects(&peer, 1000, 7);
+    leg_send(&peer.leg, pattern(0), 500000);
+    check_stream(500000);
+    assert_in_range(wire.longest[SIDE_OUTER], 60000, PACKET_MAX_LEN);
+}
+
+/* What waits for the device is copied whole. */
+static void test_long_packet_is_blocked(void **state)
+{
+    use_side(SIDE_INNER);
+    wire_set_gso_max_len(SIDE_INNER, STACK_GSO_MAX_LEN);
+    peer_connects(&peer, 1000, 7);
+    wire.blocked[SIDE_INNER] = true;
+    leg_send(&peer.leg, pattern(0), 250000);
+    stack_flush();
+    assert_true(wire.refused_cnt > 0);
+    wire.blocked[SIDE_INNER] = false;
+    stack_writable(SIDE_INNER);
+    assert_in_range(wire.longest[SIDE_INNER], 200000, STACK_GSO_MAX_LEN);
+    check_stream(250000);
+}
+
 /* --- Urgent data -------------------------------------------------------------------------------
  */
 
@@ -739,6 +790,9 @@ int main(void)
         TEST(test_blocked_one_side),
         TEST(test_segments_of_two_legs_do_not_mix),
         TEST(test_coalescing),
+        TEST(test_long_packets),
+        TEST(test_long_packets_of_one_side),
+        TEST(test_long_packet_is_blocked),
         TEST(test_urgent_in),
         TEST(test_urgent_out),
         TEST(test_urgent_is_forgotten),

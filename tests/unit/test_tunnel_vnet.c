@@ -142,13 +142,13 @@ static void test_kept_packets(void **state)
 
 static struct sent {
     struct virtio_net_hdr h;
-    uint8_t bytes[70000];
+    uint8_t bytes[140000];
     size_t len;
 } sent;
 
 static void take_sent(void)
 {
-    uint8_t bytes[70000];
+    uint8_t bytes[140000];
     ssize_t n = read(fds[1], bytes, sizeof(bytes));
 
     assert_true(n >= (ssize_t)VNET_HDR_LEN);
@@ -192,7 +192,7 @@ static uint16_t pseudo_sum(const uint8_t *addrs, size_t addrs_len, size_t tcp_le
 
 static void check_send(bool v6, size_t link_len, size_t data_len, uint16_t gso_size)
 {
-    uint8_t room[32 + 60], link[14], data[65000];
+    uint8_t room[32 + 60], link[14], data[130000];
     struct iovec iov[2] = {{data, data_len / 3}, {data + data_len / 3, data_len - data_len / 3}};
     struct stack_tx tx = {.iov = iov, .iov_cnt = 2, .data_len = data_len, .gso_size = gso_size};
     size_t ip_len = make_headers(room + 32, v6, &tx);
@@ -229,6 +229,50 @@ static void test_send(void **state)
         check_send(v6, 0, 64000, 1448);
         check_send(v6, 14, 3001, 1000);
     }
+    check_send(false, 0, 65535, 1448); /* as the stack made it */
+    check_send(false, 0, 130000, 1448);
+    check_send(true, 0, 65535 - 20, 1448); /* the last one whose length the header tells */
+}
+
+/* RFC 2675 2: hop-by-hop options, of which one, at offset 2, tells the payload's length. */
+static void check_jumbogram(size_t data_len)
+{
+    static uint8_t data[130000];
+    uint8_t room[32 + 60], before[60];
+    struct iovec iov = {data, data_len};
+    struct stack_tx tx = {.iov = &iov, .iov_cnt = 1, .data_len = data_len, .gso_size = 1428};
+
+    make_headers(room + 32, true, &tx);
+    tx.hdr[6] = IPPROTO_TCP;
+    memcpy(before, tx.hdr, sizeof(before));
+    memset(data, 0xdd, sizeof(data));
+    assert_int_equal(vnet_send(fds[0], &tx, NULL, 0), 0);
+    take_sent();
+    assert_int_equal(sent.len, 40 + 8 + 20 + data_len);
+    assert_int_equal(sent.h.flags, VIRTIO_NET_HDR_F_NEEDS_CSUM);
+    assert_int_equal(sent.h.csum_start, 48);
+    assert_int_equal(sent.h.hdr_len, 68);
+    assert_int_equal(sent.h.gso_type, VIRTIO_NET_HDR_GSO_TCPV6);
+    assert_int_equal(sent.h.gso_size, 1428);
+    const uint8_t *ip = sent.bytes, *options = ip + 40, *tcp = options + 8;
+    size_t payload_len = 8 + 20 + data_len;
+    assert_int_equal(ip[4] << 8 | ip[5], 0);
+    assert_int_equal(ip[6], IPPROTO_HOPOPTS);
+    assert_int_equal(options[0], IPPROTO_TCP);
+    assert_int_equal(options[1], 0);
+    assert_int_equal(options[2], 0xc2);
+    assert_int_equal(options[3], 4);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(options[4 + i], payload_len >> (24 - 8 * i) & 0xff);
+    assert_int_equal(tcp[16] << 8 | tcp[17], pseudo_sum(ip + 8, 32, 20 + data_len));
+    assert_memory_equal(tcp + 20, data, data_len);
+    assert_memory_equal(tx.hdr, before, 40); /* the stack's own is left alone */
+}
+
+static void test_jumbogram(void **state)
+{
+    check_jumbogram(65536 - 20);
+    check_jumbogram(130000);
 }
 
 /* A full device is no error: the stack keeps the packet. */
@@ -278,14 +322,9 @@ static void test_forward(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_read),
-        TEST(test_read_too_short),
-        TEST(test_read_error),
-        TEST(test_read_checksum),
-        TEST(test_kept_packets),
-        TEST(test_send),
-        TEST(test_send_to_a_full_device),
-        TEST(test_forward),
+        TEST(test_read),          TEST(test_read_too_short),        TEST(test_read_error),
+        TEST(test_read_checksum), TEST(test_kept_packets),          TEST(test_send),
+        TEST(test_jumbogram),     TEST(test_send_to_a_full_device), TEST(test_forward),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
