@@ -202,11 +202,12 @@ class Ns(Namespace):
 
     # --- tcpcrypt-ns ---
 
-    def tcns(self, verb, *args, check=True, timeout=20, target=None):
-        """Runs a verb for this namespace from outside it."""
+    def tcns(self, verb, *args, check=True, timeout=20, target=None, env=None):
+        """Runs a verb for this namespace from outside it. env: variables on top of ours."""
         argv = [binary(), verb, "--netns", target or self.name, *map(str, args)]
         r = subprocess.run(argv, stdin=subprocess.DEVNULL, text=True, timeout=timeout,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           env={**os.environ, **(env or {})})
         if check and r.returncode != 0:
             raise Failure(f"{' '.join(argv)}: exit {r.returncode}\n{r.stdout}{r.stderr}")
         return r
