@@ -165,6 +165,7 @@ static void on_sweep(struct ev_loop *loop, ev_timer *w, int revents)
     relay_tick(&t->relay, clock_coarse_ms());
     older_tick(&t->older, clock_coarse_ms());
     slab_trim();
+    packets_watch_long(t);
     stack_set_window_cap(share_window(buf_total(), t->cfg.memory_max_len, t->relay.flows.cnt));
     if (++t->sweeps % NEXTHOP_TICK_SWEEPS == 0)
         nexthop_tick(uplinks_nexthop(t->uplinks));

@@ -3,6 +3,7 @@
  * to the device of its side.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <sodium.h>
 
 #include "base/clock.h"
@@ -13,6 +14,11 @@
 #include "tunnel/tunnel_impl.h"
 
 #define MTU_DEFAULT 1500
+
+/* Of a sample of long packets so many are lost, and a third, before there are no more. */
+#define LONG_SAMPLE_CNT   64
+#define LONG_LOST_MIN_CNT 3
+#define LONG_LOST_SHARE   3
 
 static struct tunnel *the_tunnel;
 
@@ -54,6 +60,26 @@ static void shorten_packets(struct tunnel *t, size_t len)
     packets_set_gso_max_len(t);
     log_info("the TUN device did not take a packet of %zu bytes: at most %zu from now on", len,
              t->cfg.tun_gso_max_len);
+}
+
+/* Between us and the program no network is that would lose some. But its kernel may be told to
+ * refuse hop-by-hop options (net.ipv6.max_hbh_opts_number), or a firewall may: in vain each long
+ * packet would wait for its retransmission. */
+void packets_watch_long(struct tunnel *t)
+{
+    const struct stack_counters *now = stack_counters();
+    uint64_t sent = now->long_packets - t->long_since.long_packets;
+    uint64_t lost = now->long_retransmits - t->long_since.long_retransmits;
+
+    if (lost >= LONG_LOST_MIN_CNT && lost * LONG_LOST_SHARE >= sent && t->cfg.tun_gso_max_len) {
+        t->cfg.tun_gso_max_len = 0;
+        packets_set_gso_max_len(t);
+        log_warn("packets of more than 64 KiB do not reach the programs (%" PRIu64 " of %" PRIu64
+                 " lost): ordinary ones from now on",
+                 lost, sent);
+    }
+    if (sent >= LONG_SAMPLE_CNT)
+        t->long_since = *now;
 }
 
 static bool on_output(const struct stack_tx *tx)

@@ -30,8 +30,9 @@ struct tunnel {
     int64_t bulk_until_us; /* large packets pass */
     int64_t turn_start_us; /* when the loop last woke; 0: it has not */
     unsigned sweeps;
-    uint64_t turn_us[SIDE_CNT]; /* when the last batch from that side was worked off */
-    bool busy[SIDE_CNT];        /* more input is waiting on that side */
+    struct stack_counters long_since; /* see packets_watch_long() */
+    uint64_t turn_us[SIDE_CNT];       /* when the last batch from that side was worked off */
+    bool busy[SIDE_CNT];              /* more input is waiting on that side */
 };
 
 static inline struct tunnel_counters *counters(struct tunnel *t)
@@ -47,6 +48,8 @@ void packets_stop(void);
 void packets_input(struct tunnel *t, enum side side, int via, const struct vnet_packet *vp);
 /* How long packets to the TUN device may be, after a change of what that depends on. */
 void packets_set_gso_max_len(struct tunnel *t);
+/* To be called now and then: makes them short again when many long ones get lost. */
+void packets_watch_long(struct tunnel *t);
 /* The peer is unreachable: the end of a connection that the application is opening, which is
  * told so with this ICMP code. Nothing for an established one, where such errors are soft. */
 void packets_fail_opening(struct tunnel *t, struct flow *f, uint8_t code);

@@ -74,6 +74,9 @@ struct leg {
     bool rx_bulk;         /* the last data came as a super-segment */
     uint32_t acked_seq;   /* what our last segment acknowledged */
 
+    bool tx_long_set;
+    uint32_t tx_long_end; /* sequence number behind the last long packet */
+
     bool rx_urgent_set, tx_urgent_set;
     uint64_t rx_urgent_pos; /* last urgent byte that the other end announced, in its stream */
     uint32_t tx_urgent_end; /* sequence number behind the last urgent byte of ours (RFC 6093 3.2) */
@@ -150,6 +153,8 @@ void stack_set_busy(enum side side, bool busy);
 /* What all legs have done since stack_init(). */
 struct stack_counters {
     uint64_t retransmits[SIDE_CNT]; /* segments whose first byte was sent before */
+    uint64_t long_packets;          /* of more than PACKET_MAX_LEN */
+    uint64_t long_retransmits;      /* segments whose first byte such a packet had */
 };
 const struct stack_counters *stack_counters(void);
 

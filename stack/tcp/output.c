@@ -94,14 +94,25 @@ static void flatten(struct batch *b)
     b->iov_cnt = len > 0;
 }
 
+static void note_long(struct batch *b)
+{
+    if (b->hdr_len + b->data_len <= PACKET_MAX_LEN)
+        return;
+    stack.counters.long_packets++;
+    b->leg->tx_long_set = true;
+    b->leg->tx_long_end = b->next_seq;
+}
+
 void output_flush(enum side side)
 {
     struct batch *b = &batches[side];
 
     if (!b->pending)
         return;
-    if (!b->blocked)
+    if (!b->blocked) {
         finish_ip_header(b);
+        note_long(b);
+    }
 
     struct stack_tx tx = {
         .side = side,
@@ -308,6 +319,20 @@ static bool is_retransmit(const struct leg *leg, const uint8_t *tcp, size_t data
     return takes_numbers && leg && leg->pcb && TCP_SEQ_LT(seq, leg->pcb->snd_nxt);
 }
 
+/* Or long ago in one so far behind that the comparison no longer holds: no matter. */
+static bool was_in_long_packet(const struct leg *leg, uint32_t seq)
+{
+    return leg->tx_long_set && TCP_SEQ_LT(seq, leg->tx_long_end);
+}
+
+static void count_if_again(bool again, enum side side, const struct leg *leg, uint32_t seq)
+{
+    if (!again)
+        return;
+    stack.counters.retransmits[side]++;
+    stack.counters.long_retransmits += was_in_long_packet(leg, seq);
+}
+
 /* lwIP believes that it has acknowledged; what comes later bears the number as well. */
 static bool is_held_back(struct leg *leg, const uint8_t *tcp, size_t data_len)
 {
@@ -340,13 +365,13 @@ err_t output_segment(enum side side, struct leg *leg, const struct addr *src,
         memcpy(have + 8, tcp + 8, 4); /* newest acknowledgement and window */
         memcpy(have + 14, tcp + 14, 2);
         have[13] |= tcp[13];
-        stack.counters.retransmits[side] += again;
+        count_if_again(again, side, leg, seq);
     } else {
         output_flush(side);
         if (b->blocked)
             return ERR_WOULDBLOCK;
         start_batch(b, leg, src, dst, tos, tcp, tcp_len);
-        stack.counters.retransmits[side] += again;
+        count_if_again(again, side, leg, seq);
         if (is_urgent(leg, seq) && p->tot_len > tcp_len) {
             split_urgent(side, p, tcp_len);
             return ERR_OK;

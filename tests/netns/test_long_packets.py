@@ -300,6 +300,19 @@ def test_kernel_without_memory_for_any(lab):
         expect(longest <= limits[-1] <= IP_MAX_LEN, "ordinary packets", longest)
 
 
+def test_kernel_that_refuses_hop_by_hop_options(lab):
+    """They are lost on their way to the program, and nobody says so."""
+    _, a, b = lab.pair()
+    b.run("sysctl", "-qw", "net.ipv6.max_hbh_opts_number=0")
+    with Stream(a, b, b.ip6) as x:
+        x.transfer(60 * MB)
+        with Lengths(b, "tcpcrypt0") as inner:
+            x.transfer(20 * MB)
+    expect(inner.max <= IP_MAX_LEN + IP6_LEN, "ordinary packets", inner.max)
+    with open(b.log_path()) as f:
+        expect_eq(f.read().count("do not reach the programs"), HAS_BIG_TCP, "it is told")
+
+
 def test_links_that_change_while_it_starts(lab):
     """To ask the kernel for it must not take answers away from who follows the links."""
     _, a = lab.star("a")

@@ -684,6 +684,33 @@ static void test_long_packet_is_blocked(void **state)
     check_stream(250000);
 }
 
+/* What is sent again is counted apart when a long packet had it. */
+static void test_long_packet_is_lost(void **state)
+{
+    uint64_t before;
+
+    use_side(SIDE_INNER);
+    peer_connects(&peer, 1000, 7);
+    leg_send(&peer.leg, pattern(0), 100000);
+    wire_discard(SIDE_INNER);
+    wire_advance(3000);
+    assert_true(stack_counters()->retransmits[SIDE_INNER] > 0);
+    assert_int_equal(stack_counters()->long_packets, 0);
+    assert_int_equal(stack_counters()->long_retransmits, 0);
+    check_stream(100000);
+
+    wire_set_gso_max_len(SIDE_INNER, STACK_GSO_MAX_LEN);
+    leg_send(&peer.leg, pattern(100000), 100000);
+    wire_discard(SIDE_INNER);
+    assert_int_equal(stack_counters()->long_packets, 1);
+    before = stack_counters()->retransmits[SIDE_INNER];
+    wire_advance(3000);
+    assert_true(stack_counters()->long_retransmits > 0);
+    assert_int_equal(stack_counters()->long_retransmits,
+                     stack_counters()->retransmits[SIDE_INNER] - before);
+    check_stream(200000);
+}
+
 /* --- Urgent data -------------------------------------------------------------------------------
  */
 
@@ -793,6 +820,7 @@ int main(void)
         TEST(test_long_packets),
         TEST(test_long_packets_of_one_side),
         TEST(test_long_packet_is_blocked),
+        TEST(test_long_packet_is_lost),
         TEST(test_urgent_in),
         TEST(test_urgent_out),
         TEST(test_urgent_is_forgotten),
