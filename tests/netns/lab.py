@@ -266,6 +266,13 @@ class Lab:
     def file(self, name):
         return os.path.join(self.dir, name)
 
+    def preload(self, source):
+        """Builds a library that stands between a program and the kernel. Return: the environment
+        that loads it."""
+        library = self.file("preload.so")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+        return {"LD_PRELOAD": library, "ASAN_OPTIONS": "verify_asan_link_order=0"}
+
     def ns(self, name):
         n = Ns(self, name)
         self.spaces.append(n)

@@ -227,11 +227,10 @@ int socket(int domain, int type, int protocol)
 def test_clock_randomness_and_missing_kernel_parts(lab):
     """No test sets the machine's clock: the C library is told something else instead."""
     _, a = lab.star("a")
-    source, library = lab.file("preload.c"), lab.file("preload.so")
+    source = lab.file("preload.c")
     with open(source, "w") as f:
         f.write(PRELOAD)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    env = {"LD_PRELOAD": library, "ASAN_OPTIONS": "verify_asan_link_order=0"}
+    env = lab.preload(source)
     expect_line(check(a, env={**env, "OLD_CLOCK": "1"}), "clock", "warn", "1970-01-02")
     expect_line(check(a, env={**env, "NO_ENTROPY": "1"}), "random", "fail", "not ready")
     expect_line(check(a, env={**env, "NO_SOCKDIAG": "1"}), "sock-diag", "fail",

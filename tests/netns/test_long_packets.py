@@ -10,7 +10,6 @@ import re
 import select
 import socket
 import struct
-import subprocess
 import threading
 
 import tap
@@ -249,14 +248,6 @@ def test_capture_that_begins_meanwhile(lab):
         expect_eq(x.got, 160 * MB)
 
 
-def preload(lab):
-    """Return: path of the library made of preload_enobufs.c."""
-    library = lab.file("preload_enobufs.so")
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, f"{HERE}/preload_enobufs.c", "-ldl"],
-                   check=True)
-    return library
-
-
 SHORTENED = re.compile(r"the TUN device did not take a packet of (\d+) bytes: at most (\d+) from now on")
 
 
@@ -265,8 +256,7 @@ def shortened(lab, max_len):
     daemon has told, the longest packet afterwards; of each family."""
     _, a, b = lab.star("a", "b")
     a.up()
-    env = {"LD_PRELOAD": preload(lab), "WRITEV_MAX": str(max_len),
-           "ASAN_OPTIONS": "verify_asan_link_order=0"}
+    env = {**lab.preload(f"{HERE}/preload_enobufs.c"), "WRITEV_MAX": str(max_len)}
     for addr in addrs(b):
         b.up("-v", env=env)
         with Stream(a, b, addr) as x:

@@ -6,12 +6,17 @@
 #include "base/clock.h"
 #include "tcpcrypt/resume.h"
 
-/* A first connection, whose secrets both ends keep. */
-static void open_with_caches(void)
+static void make_caches(void)
 {
     relay.cache = resume_cache_new(10);
     set_policy(TUNNEL_POLICY_PREFER);
     far.cfg.cache = resume_cache_new(10);
+}
+
+/* A first connection, whose secrets both ends keep. */
+static void open_with_caches(void)
+{
+    make_caches();
     new_connection();
     open_outbound();
     settle();
@@ -96,9 +101,7 @@ static void open_and_close_inbound(enum tunnel_reason reason)
 
 static void start_with_caches(void)
 {
-    relay.cache = resume_cache_new(10);
-    set_policy(TUNNEL_POLICY_PREFER);
-    far.cfg.cache = resume_cache_new(10);
+    make_caches();
     relay.key_timeout_ms = 30000;
     wire.now_ms = (uint64_t)clock_coarse_ms(); /* keys are awaited by that clock */
     resume_cache_tick(relay.cache, wire.now_ms);
@@ -135,20 +138,24 @@ static void reset_before_the_answer(void)
     expect_end(TUNNEL_END_RESET_BY_PEER, TCNS_OK);
 }
 
-static void reset_of_the_answer(void)
+/* And it has; our SYN-ACK is on its way. */
+static void propose_and_answer(void)
 {
     propose();
     app_answers();
     free(peer_expect(&net, PACKET_SYN | PACKET_ACK));
+}
+
+static void reset_of_the_answer(void)
+{
+    propose_and_answer();
     peer_send(&net, PACKET_RST, NULL, 0);
     expect_end(TUNNEL_END_RESET_BY_PEER, TCNS_OK);
 }
 
 static void reset_by_the_application(void)
 {
-    propose();
-    app_answers();
-    free(peer_expect(&net, PACKET_SYN | PACKET_ACK));
+    propose_and_answer();
     peer_send(&app, PACKET_RST, NULL, 0);
     expect_end(TUNNEL_END_RESET_BY_APPLICATION, TCNS_OK);
 }
@@ -250,13 +257,11 @@ static void test_keep_alive(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        TEST(test_resumption),
-        TEST(test_resumed_server_first),
+    const struct CMUnitTest tests[] = {TEST(test_resumption), TEST(test_resumed_server_first),
+                                       TEST(test_keep_alive),
 #define X(name) TEST(test_others_resume_after_##name),
-        ENDING_LIST(X)
+                                       ENDING_LIST(X)
 #undef X
-            TEST(test_keep_alive),
     };
 
     return wire_run_tests(tests);
