@@ -48,16 +48,19 @@ static bool uplink_output(struct tunnel *t, const struct stack_tx *tx)
 /* What is captured has the lengths that readers of captures expect. */
 void packets_set_gso_max_len(struct tunnel *t)
 {
-    bool is_long = t->cfg.tun_gso_max_len > PACKET_MAX_LEN && t->captures.cnt == 0;
+    stack_set_gso_max_len(SIDE_INNER, t->captures.cnt ? PACKET_MAX_LEN : t->cfg.tun_gso_max_len);
+}
 
-    stack_set_gso_max_len(SIDE_INNER, is_long ? t->cfg.tun_gso_max_len : PACKET_MAX_LEN);
+static void lower_gso_max_len(struct tunnel *t, size_t len)
+{
+    t->cfg.tun_gso_max_len = len > PACKET_MAX_LEN ? len : PACKET_MAX_LEN;
+    packets_set_gso_max_len(t);
 }
 
 /* The kernel has no memory in pieces so large: it gets along with 17 for a packet. */
 static void shorten_packets(struct tunnel *t, size_t len)
 {
-    t->cfg.tun_gso_max_len = len / 2 > PACKET_MAX_LEN ? len / 2 : PACKET_MAX_LEN;
-    packets_set_gso_max_len(t);
+    lower_gso_max_len(t, len / 2);
     log_info("the TUN device did not take a packet of %zu bytes: at most %zu from now on", len,
              t->cfg.tun_gso_max_len);
 }
@@ -71,9 +74,10 @@ void packets_watch_long(struct tunnel *t)
     uint64_t sent = now->long_packets - t->long_since.long_packets;
     uint64_t lost = now->long_retransmits - t->long_since.long_retransmits;
 
-    if (lost >= LONG_LOST_MIN_CNT && lost * LONG_LOST_SHARE >= sent && t->cfg.tun_gso_max_len) {
-        t->cfg.tun_gso_max_len = 0;
-        packets_set_gso_max_len(t);
+    if (t->cfg.tun_gso_max_len == PACKET_MAX_LEN)
+        return;
+    if (lost >= LONG_LOST_MIN_CNT && lost * LONG_LOST_SHARE >= sent) {
+        lower_gso_max_len(t, PACKET_MAX_LEN);
         log_warn("packets of more than 64 KiB do not reach the programs (%" PRIu64 " of %" PRIu64
                  " lost): ordinary ones from now on",
                  lost, sent);

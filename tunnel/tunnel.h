@@ -44,7 +44,7 @@ struct tunnel_config {
     int tun_fd;           /* borrowed; IFF_TUN|IFF_NO_PI|IFF_VNET_HDR, non-blocking, vnet header
                              of 10 bytes, offloads CSUM|TSO4|TSO6 set */
     int tun_ifindex;
-    size_t tun_gso_max_len; /* the longest packet it takes, see stack_set_gso_max_len(); 0: as IP */
+    size_t tun_gso_max_len; /* the longest packet it takes, see stack_set_gso_max_len() */
     /* Has the kernel resolve or confirm a neighbour of an uplink; must not call back. */
     void (*resolve)(void *arg, int ifindex, const struct addr *neighbour);
     void *resolve_arg;

@@ -12,10 +12,9 @@
 
 #include "base/wire.h"
 
-#define READ_BUF_LEN    (68u * 1024)
-#define TCP_CSUM_OFF    16
-#define TCP_HDR_MAX_LEN 60
-#define IOV_MAX_CNT     260
+#define READ_BUF_LEN (68u * 1024)
+#define TCP_CSUM_OFF 16
+#define IOV_MAX_CNT  260
 /* A packet that fills half its buffer keeps it; others are copied out, so that
  * small payloads do not pin large buffers. */
 #define KEEP_MIN_LEN (32u * 1024)
@@ -125,7 +124,7 @@ static int send_jumbogram(int fd, const struct stack_tx *tx)
         struct ip6_hbh options;
         uint8_t type, len;
         uint8_t payload_len[4];
-        uint8_t tcp[TCP_HDR_MAX_LEN];
+        uint8_t tcp[PACKET_TCP_HDR_MAX_LEN];
     } __attribute__((packed)) head = {
         .options = {.ip6h_nxt = IPPROTO_TCP},
         .type = IP6OPT_JUMBO,

@@ -20,6 +20,7 @@
 
 #include "ctl/net/netlink.h"
 #include "tcp/leg.h"
+#include "tcp/packet.h"
 
 #define VNET_HDR_LEN 10 /* struct virtio_net_hdr without num_buffers */
 
@@ -148,7 +149,7 @@ size_t tundev_gso_max_len(struct nl_sock *rtnl)
     if (msg && nlmsg_append(msg, &which, sizeof(which), NLMSG_ALIGNTO) == 0)
         (void)netlink_talk(rtnl, msg, note_big_tcp, &has_big_tcp);
     nlmsg_free(msg);
-    return has_big_tcp ? STACK_GSO_MAX_LEN : 0;
+    return has_big_tcp ? STACK_GSO_MAX_LEN : PACKET_MAX_LEN;
 }
 
 void tundev_drain(int fd)

@@ -28,7 +28,7 @@ int tundev_start(struct nl_sock *rtnl, int mtu);
 int tundev_set_mtu(struct nl_sock *rtnl, int mtu);
 
 /* How long a packet of super-segments it may be given: beyond 64 KiB where the kernel knows of such
- * packets of both families (BIG TCP, Linux 6.3). Return: bytes; 0: as IP has them. */
+ * packets of both families (BIG TCP, Linux 6.3). Return: bytes, for stack_set_gso_max_len(). */
 size_t tundev_gso_max_len(struct nl_sock *rtnl);
 
 /* Reads and discards all packets the kernel has queued. */

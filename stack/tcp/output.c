@@ -20,13 +20,12 @@
 
 #include "base/wire.h"
 
-#define IOV_MAX_CNT     STACK_TX_IOV_MAX_CNT
-#define HEADROOM_LEN    32 /* link-layer and virtio-net headers of the device */
-#define IP4_LEN         20
-#define IP6_LEN         40
-#define TCP_LEN         20
-#define TCP_HDR_MAX_LEN 60
-#define TCPOPT_NOP      1
+#define IOV_MAX_CNT  STACK_TX_IOV_MAX_CNT
+#define HEADROOM_LEN 32 /* link-layer and virtio-net headers of the device */
+#define IP4_LEN      20
+#define IP6_LEN      40
+#define TCP_LEN      20
+#define TCPOPT_NOP   1
 /* Zero-window probes carry their byte beside the header, and are freed as soon as
  * output_segment() returns. So do the parts of a segment split for a small window,
  * which stay. */
@@ -42,7 +41,7 @@ struct batch {
     uint32_t next_seq;
     size_t ip_len, hdr_len, data_len, iov_cnt;
     uint16_t mss;
-    uint8_t hdr[HEADROOM_LEN + IP6_LEN + TCP_HDR_MAX_LEN];
+    uint8_t hdr[HEADROOM_LEN + IP6_LEN + PACKET_TCP_HDR_MAX_LEN];
     uint8_t inlined[INLINE_MAX_LEN];
     struct iovec iov[IOV_MAX_CNT];
 };
@@ -176,7 +175,7 @@ static size_t put_tcp_header(uint8_t *out, const uint8_t *tcp, size_t tcp_len,
 
     const struct leg_option *opt = tcp[13] & PACKET_SYN ? &leg->syn_option : &leg->ack_option;
     size_t padded = (opt->len + 3u) & ~3u;
-    if (opt->len == 0 || tcp_len + padded > TCP_HDR_MAX_LEN)
+    if (opt->len == 0 || tcp_len + padded > PACKET_TCP_HDR_MAX_LEN)
         return tcp_len;
     memset(out + tcp_len, TCPOPT_NOP, padded - opt->len);
     memcpy(out + tcp_len + padded - opt->len, opt->bytes, opt->len);

@@ -10,7 +10,8 @@
 
 #include "base/tuple.h"
 
-#define PACKET_MAX_LEN 65535
+#define PACKET_MAX_LEN         65535
+#define PACKET_TCP_HDR_MAX_LEN 60 /* options included, RFC 9293 3.1 */
 
 /* TCP flags, RFC 9293 3.1 */
 #define PACKET_FIN 0x01u
