@@ -1,54 +1,29 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * Does this namespace forward packets? Asked by netlink, which a process without /proc can.
+ * Does this namespace forward packets?
  */
 #include "tunnel/forwarding.h"
 
-#include <linux/netconf.h>
-#include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <netlink/attr.h>
-#include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/route/link.h>
+#include <string.h>
 
-static int on_answer(struct nl_msg *msg, void *arg)
-{
-    struct nlmsghdr *nlh = nlmsg_hdr(msg);
-    struct nlattr *tb[NETCONFA_MAX + 1];
-    bool *ret = arg;
-
-    if (nlh->nlmsg_type != RTM_NEWNETCONF ||
-        nlmsg_parse(nlh, sizeof(struct netconfmsg), tb, NETCONFA_MAX, NULL) < 0)
-        return NL_SKIP;
-    *ret = tb[NETCONFA_FORWARDING] && nla_get_u32(tb[NETCONFA_FORWARDING]) != 0;
-    return NL_OK;
-}
+#include "tunnel/netconf.h"
+#include "tunnel/tunnel.h"
 
 bool forwarding_ask(struct nl_sock *ask, int family)
 {
-    struct netconfmsg ncm = {.ncm_family = (unsigned char)family};
-    struct nl_msg *msg = nlmsg_alloc_simple(RTM_GETNETCONF, 0);
-    struct nl_cb *cb = nl_cb_alloc(NL_CB_DEFAULT);
-    bool on = false;
-
-    if (msg && cb && nlmsg_append(msg, &ncm, sizeof(ncm), NLMSG_ALIGNTO) == 0 &&
-        nla_put_u32(msg, NETCONFA_IFINDEX, (uint32_t)NETCONFA_IFINDEX_ALL) == 0) {
-        nl_cb_set(cb, NL_CB_VALID, NL_CB_CUSTOM, on_answer, &on);
-        /* An error comes alone, an answer with an acknowledgement behind it. */
-        if (nl_send_auto(ask, msg) >= 0 && nl_recvmsgs(ask, cb) >= 0)
-            nl_wait_for_ack(ask);
-    }
-    if (cb)
-        nl_cb_put(cb);
-    nlmsg_free(msg);
-    return on;
+    return netconf_ask(ask, family, NETCONFA_IFINDEX_ALL, NETCONFA_FORWARDING);
 }
 
 static void count_device(struct nl_object *o, void *arg)
 {
+    struct rtnl_link *link = (struct rtnl_link *)o;
+    const char *name = rtnl_link_get_name(link);
+    bool is_ours = name && strncmp(name, TUNNEL_DEVICE_PREFIX, strlen(TUNNEL_DEVICE_PREFIX)) == 0;
     int *cnt = arg;
 
-    if (!(rtnl_link_get_flags((struct rtnl_link *)o) & IFF_LOOPBACK))
+    if (!is_ours && !(rtnl_link_get_flags(link) & IFF_LOOPBACK))
         ++*cnt;
 }
 
@@ -61,5 +36,5 @@ bool forwarding_is_possible(struct nl_sock *ask)
         return true;
     nl_cache_foreach(links, count_device, &cnt);
     nl_cache_free(links);
-    return cnt > 2;
+    return cnt > 1;
 }

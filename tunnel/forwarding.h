@@ -12,7 +12,7 @@ struct nl_sock;
  * say. */
 bool forwarding_ask(struct nl_sock *ask, int family);
 
-/* Is there a device to forward from or to: more than the TUN device, loopback and one uplink?
+/* Is there a device to forward from or to: more than our TUN devices, loopback and one uplink?
  * Containers have forwarding switched on, since new namespaces take it over from the host's, and
  * yet nothing to forward. Blocks for a moment. Return: also true when the kernel does not say. */
 bool forwarding_is_possible(struct nl_sock *ask);

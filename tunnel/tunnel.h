@@ -16,6 +16,9 @@
 #include "tunnel/policy.h"
 #include "tunnel/wish.h"
 
+/* The names of our TUN devices begin so. */
+#define TUNNEL_DEVICE_PREFIX "tcpcrypt"
+
 struct ev_loop;
 struct tunnel;
 
