@@ -61,7 +61,7 @@ static int read_packet(struct tunnel *t, struct uplink *from, struct vnet_packet
 /* A full batch does not mean that there is more, and nothing would wake us then. */
 static bool is_readable(const struct tunnel *t, const struct uplink *from)
 {
-    struct pollfd fd = {from ? from->fd : t->cfg.tun_fd, POLLIN, 0};
+    struct pollfd fd = {from ? from->rx_fd : t->cfg.tun_fd, POLLIN, 0};
 
     return poll(&fd, 1, 0) == 1;
 }
@@ -280,7 +280,7 @@ static void on_resolve(void *arg, int ifindex, const struct addr *neighbour)
 {
     struct tunnel *t = arg;
 
-    t->cfg.resolve(t->cfg.resolve_arg, ifindex, neighbour);
+    t->cfg.resolve(t->cfg.host_arg, ifindex, neighbour);
 }
 
 const struct uplinks_ops loop_uplinks_ops = {

@@ -379,6 +379,16 @@ static bool is_link_local(const struct tuple *tuple)
     return IN6_IS_ADDR_LINKLOCAL(&tuple->local.in6) || IN6_IS_ADDR_LINKLOCAL(&tuple->peer.in6);
 }
 
+static void not_ours(struct tunnel *t, enum side side, const struct packet *packet)
+{
+    struct tuple sent = tuple_of(SIDE_INNER, packet);
+
+    if (side == SIDE_OUTER && nexthop_is_local(uplinks_nexthop(t->uplinks), &sent.local))
+        t->cfg.passed_by(t->cfg.host_arg, &sent);
+    else
+        counters(t)->drop_not_ours++;
+}
+
 /* via: the uplink that it came in by; 0: the TUN device. */
 void packets_input(struct tunnel *t, enum side side, int via, const struct vnet_packet *vp)
 {
@@ -399,7 +409,7 @@ void packets_input(struct tunnel *t, enum side side, int via, const struct vnet_
     if (side == SIDE_OUTER && is_link_local(&tuple))
         return; /* the kernel's own */
     if (!nexthop_is_local(uplinks_nexthop(t->uplinks), &tuple.local)) {
-        counters(t)->drop_not_ours++;
+        not_ours(t, side, &packet);
         return;
     }
     struct flow *f = flow_find(&t->relay.flows, &tuple);

@@ -142,10 +142,11 @@ const struct policy *tunnel_policy(const struct tunnel *t)
 
 _Static_assert(TUNNEL_UPLINK_MAX_CNT == NEXTHOP_LINK_MAX_CNT, "as many links as uplinks");
 
-int tunnel_add_uplink(struct tunnel *t, int ifindex, int fd)
+int tunnel_add_uplink(struct tunnel *t, int ifindex, int fd, int rx_fd)
 {
     struct uplink_config cfg = {
         .ifindex = ifindex,
+        .rx_fd = rx_fd,
         .bypass = t->cfg.bypass,
         .bypass_cnt = t->cfg.bypass_cnt,
         .matches = t->cfg.bypass_matches,

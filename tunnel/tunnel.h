@@ -50,7 +50,10 @@ struct tunnel_config {
     size_t tun_gso_max_len; /* the longest packet it takes, see stack_set_gso_max_len() */
     /* Has the kernel resolve or confirm a neighbour of an uplink; must not call back. */
     void (*resolve)(void *arg, int ifindex, const struct addr *neighbour);
-    void *resolve_arg;
+    /* TCP of this host has left by an uplink, past the TUN device, and was caught; or somebody on
+     * that link says so. Must not call back. */
+    void (*passed_by)(void *arg, const struct tuple *tuple);
+    void *host_arg;              /* of both */
     struct policy_config policy; /* copied; the cache is the tunnel's own. keepalive_s: idle
                                     encrypted connections prove that the peer is alive by
                                     rekeying (RFC 8548 3.9) after so long, and end when it
@@ -80,9 +83,11 @@ int tunnel_new(const struct tunnel_config *cfg, struct tunnel **ret);
 #define TUNNEL_UPLINK_MAX_CNT 16
 
 /* An interface to the outside. fd is a packet socket that receives nothing yet (AF_PACKET,
- * SOCK_RAW, protocol 0, non-blocking), and taken, also on failure.
- * Return: 0; -errno (-ENODEV, -EPFNOSUPPORT: of no kind that we know, -ENOSPC). */
-int tunnel_add_uplink(struct tunnel *t, int ifindex, int fd);
+ * SOCK_RAW, protocol 0, non-blocking), and taken, also on failure. rx_fd: of a TUN device like the
+ * tunnel's own, which is handed what comes in by the interface and is for us, and TCP that has
+ * passed us by; borrowed until the uplink is gone. -1: the packet socket is to receive. Return: 0;
+ * -errno (-ENODEV, -EPFNOSUPPORT: of no kind that we know, -ENOSPC). */
+int tunnel_add_uplink(struct tunnel *t, int ifindex, int fd, int rx_fd);
 /* No more packets by it. Connections go on if another leads to the peer. */
 void tunnel_del_uplink(struct tunnel *t, int ifindex);
 

@@ -80,22 +80,28 @@ static int open_wake_fd(int fd)
 
 int uplink_open(struct uplink *u, int fd, const struct uplink_config *cfg)
 {
+    bool receives = cfg->rx_fd < 0;
     /* ETH_P_ALL sees packets before the ingress hook drops them; a socket bound
      * to one protocol would not. */
     struct sockaddr_ll addr = {
         .sll_family = AF_PACKET,
-        .sll_protocol = htons(ETH_P_ALL),
+        .sll_protocol = receives ? htons(ETH_P_ALL) : 0,
         .sll_ifindex = cfg->ifindex,
     };
 
     *u = (struct uplink){
-        .fd = fd, .wake_fd = -1, .ifindex = cfg->ifindex, .link_len = cfg->link_len};
+        .fd = fd,
+        .rx_fd = receives ? fd : cfg->rx_fd,
+        .wake_fd = -1,
+        .ifindex = cfg->ifindex,
+        .link_len = cfg->link_len,
+    };
     int err = set_options(fd);
     if (err == 0) {
-        u->wake_fd = open_wake_fd(fd);
+        u->wake_fd = open_wake_fd(u->rx_fd);
         err = u->wake_fd < 0 ? u->wake_fd : 0;
     }
-    if (err == 0)
+    if (err == 0 && receives)
         err = set_filter(fd, cfg);
     if (err == 0 && bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
         err = -errno;
@@ -110,6 +116,8 @@ void uplink_set_bypass(struct uplink *u, const struct uplink_config *cfg)
 {
     struct uplink_config mine = *cfg;
 
+    if (u->rx_fd != u->fd)
+        return;
     mine.link_len = u->link_len;
     int err = set_filter(u->fd, &mine);
     if (err)
@@ -121,12 +129,12 @@ void uplink_close(struct uplink *u)
     if (u->wake_fd >= 0)
         close(u->wake_fd);
     close(u->fd);
-    *u = (struct uplink){.fd = -1, .wake_fd = -1};
+    *u = (struct uplink){.fd = -1, .rx_fd = -1, .wake_fd = -1};
 }
 
 int uplink_read(struct uplink *u, struct vnet_packet *ret)
 {
-    return vnet_read(u->fd, u->link_len, ret);
+    return vnet_read(u->rx_fd, u->rx_fd == u->fd ? u->link_len : 0, ret);
 }
 
 /* Packets of either family may go through the same neighbour. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * One uplink of the container as a packet socket: taps what arrives before the
- * kernel's TCP would see it, and sends what the outer legs make.
+ * kernel's TCP would see it, and sends what the outer legs make. Where a TUN device is handed what
+ * arrives, that is read, and the socket only sends.
  */
 #ifndef TCNS_TUNNEL_UPLINK_H
 #define TCNS_TUNNEL_UPLINK_H
@@ -11,13 +12,15 @@
 
 struct uplink {
     int fd;
-    int wake_fd; /* readable when fd is; to be waited for in its place */
+    int rx_fd;   /* what is read: fd, or a TUN device's, which is borrowed */
+    int wake_fd; /* readable when rx_fd is; to be waited for in its place */
     int ifindex;
     size_t link_len; /* of the link-layer header */
 };
 
 struct uplink_config {
     int ifindex;
+    int rx_fd; /* see tunnel_add_uplink() */
     size_t link_len;
     const struct port_range *bypass; /* TCP of these ports is not read */
     size_t bypass_cnt;

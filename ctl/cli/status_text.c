@@ -148,6 +148,7 @@ static void print_namespace(struct status_text *s)
 
     add(text, "%lld, uplinks: ", take_number(s, "netns"));
     take_list(s, "uplinks", text, "none");
+    add(text, json_is_true(take(s, "programs")) ? " (programs)" : " (chains)");
     if (json_array_size(take(s, "native")) > 0) {
         add(text, "; native, in clear: ");
         take_list(s, "native", text, "");

@@ -331,6 +331,7 @@ static void get_status(struct ctlserver_client *c, const struct ns1 *n)
     set_number(o, "netns", n->netns_inode);
     json_object_set_new(o, "uplinks", links_json(&n->links->uplinks));
     json_object_set_new(o, "native", links_json(&n->links->native));
+    json_object_set_new(o, "programs", json_boolean(n->links->hooked));
     add_options(o, n->opts);
     set_number(o, "worker_restarts", n->restarts);
     json_object_set_new(o, "started", json_real(n->started_s));

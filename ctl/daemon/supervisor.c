@@ -262,7 +262,7 @@ static void stop(struct supervisor *s)
     }
     ctlsock_done(&s->doors);
     if (s->abandoned)
-        close(netcfg_forget(s->cfg));
+        netcfg_abandon(s->cfg);
     else
         netcfg_free(s->cfg);
     for (size_t i = 0; i < s->waiter_cnt; i++) {

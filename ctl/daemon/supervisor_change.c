@@ -21,8 +21,11 @@ static int use(struct supervisor *s, struct daemon_options *next, struct sockdia
     int err = settings_test(next, text);
 
     settings_ingress(next, &ingress);
+    int hooked = netcfg_hooked(s->cfg);
     if (!err)
         err = netcfg_change(s->cfg, &ingress, ret_older, text);
+    if (netcfg_hooked(s->cfg) != hooked)
+        supervisor_tell_links(s);
     if (err) {
         settings_done(next);
         return err;

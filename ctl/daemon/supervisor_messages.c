@@ -133,6 +133,9 @@ void supervisor_on_channel(struct supervisor *s)
         case WORKER_RESOLVE:
             netcfg_resolve(s->cfg, m->ifindex, &m->neighbour);
             break;
+        case WORKER_PASSED_BY:
+            netcfg_abort(s->cfg, &m->tuple);
+            break;
         }
     }
 }

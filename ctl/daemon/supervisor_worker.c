@@ -31,7 +31,8 @@
 
 static struct worker_links current_links(const struct supervisor *s)
 {
-    return (struct worker_links){*netcfg_uplinks(s->cfg), *netcfg_native(s->cfg)};
+    return (struct worker_links){*netcfg_uplinks(s->cfg), *netcfg_native(s->cfg),
+                                 netcfg_hooked(s->cfg)};
 }
 
 static void become_worker(struct supervisor *s, int channel, int ask_channel)
@@ -43,6 +44,8 @@ static void become_worker(struct supervisor *s, int channel, int ask_channel)
         .ask_channel = ask_channel,
         .beat_fd = s->beat_fd,
         .wishes = &s->wishes,
+        .tun_fd = netcfg_tun_fd(s->cfg),
+        .rx_fd = netcfg_rx_fd(s->cfg),
         .tun_ifindex = netcfg_tun_ifindex(s->cfg),
         .tun_gso_max_len = netcfg_tun_gso_max_len(s->cfg),
         .links = s->told,
@@ -53,10 +56,17 @@ static void become_worker(struct supervisor *s, int channel, int ask_channel)
         .netns_inode = s->netns_inode,
     };
 
-    args.tun_fd = netcfg_forget(s->cfg);
-    int keep[] = {channel,           ask_channel,        args.tun_fd,
-                  args.beat_fd,      s->doors.path_fd,   s->doors.abstract_fd,
-                  s->doors.extra_fd, s->opts->keylog_fd, s->wishes.set_fd};
+    netcfg_forget(s->cfg);
+    int keep[] = {channel,
+                  ask_channel,
+                  args.tun_fd,
+                  args.rx_fd,
+                  args.beat_fd,
+                  s->doors.path_fd,
+                  s->doors.abstract_fd,
+                  s->doors.extra_fd,
+                  s->opts->keylog_fd,
+                  s->wishes.set_fd};
     fds_close_others(keep, sizeof(keep) / sizeof(keep[0]));
     worker_run(&args);
 }
@@ -163,9 +173,10 @@ void supervisor_tell_links(void *arg)
     for (size_t i = 0; i < m.links.uplinks.cnt; i++) {
         const struct links_entry *e = &m.links.uplinks.entries[i];
 
-        if (e->ifindex == 0 || links_has(&s->told.uplinks, e->ifindex))
+        if (e->ifindex == 0 || worker_links_same(&s->told, &m.links, e->ifindex))
             continue;
-        log_info("%s is an uplink now", e->name);
+        if (!links_has(&s->told.uplinks, e->ifindex))
+            log_info("%s is an uplink now", e->name);
         fds[fd_cnt] = uplink_socket();
         if (fds[fd_cnt] < 0)
             break;

@@ -98,11 +98,13 @@ static void die_with(pid_t supervisor)
 
 /* --- Uplinks ---------------------------------------------------------------- */
 
-static int add_uplink(struct worker *w, const struct links_entry *e, int fd)
+static int add_uplink(struct worker *w, const struct worker_links *links,
+                      const struct links_entry *e, int fd)
 {
     if (fd < 0)
         return fd;
-    int err = tunnel_add_uplink(w->tunnel, e->ifindex, fd);
+    int rx_fd = links->hooked == e->ifindex ? w->args->rx_fd : -1;
+    int err = tunnel_add_uplink(w->tunnel, e->ifindex, fd, rx_fd);
     if (err)
         log_warn("cannot use %s: %s", e->name, strerror(-err));
     return err;
@@ -115,13 +117,13 @@ static void on_links(struct worker *w, const struct worker_links *new, const int
     size_t next = 0;
 
     for (size_t i = 0; i < before->cnt; i++)
-        if (!links_has(&new->uplinks, before->entries[i].ifindex))
+        if (!worker_links_same(&w->links, new, before->entries[i].ifindex))
             tunnel_del_uplink(w->tunnel, before->entries[i].ifindex);
     for (size_t i = 0; i < new->uplinks.cnt &&next < fd_cnt; i++) {
         const struct links_entry *e = &new->uplinks.entries[i];
 
-        if (e->ifindex > 0 && !links_has(before, e->ifindex))
-            (void)add_uplink(w, e, fds[next++]);
+        if (e->ifindex > 0 && !worker_links_same(&w->links, new, e->ifindex))
+            (void)add_uplink(w, new, e, fds[next++]);
     }
     w->links = *new;
 }
@@ -299,7 +301,7 @@ static void open_uplinks(struct worker *w)
         int fd = uplink_socket();
         if (fd == -EPERM)
             fail(w->args, fd, "cannot open the uplink (CAP_NET_RAW is needed)");
-        err = add_uplink(w, &all->entries[i], fd);
+        err = add_uplink(w, &w->args->links, &all->entries[i], fd);
         open |= err == 0;
     }
     if (!open && w->args->restarts == 0)
@@ -346,6 +348,15 @@ static void on_resolve(void *arg, int ifindex, const struct addr *neighbour)
         .event = WORKER_RESOLVE, .ifindex = ifindex, .neighbour = *neighbour};
 
     tell(w->args, &m, -1);
+}
+
+/* Should the supervisor have no time now: who sends packets past us sends more. */
+static void on_passed_by(void *arg, const struct tuple *tuple)
+{
+    const struct worker *w = arg;
+    struct worker_message m = {.event = WORKER_PASSED_BY, .tuple = *tuple};
+
+    (void)channel_send(w->args->channel, &m, sizeof(m), NULL, 0);
 }
 
 /* Not only to find out: what the crypto libraries load on first use is loaded now. */
@@ -396,7 +407,8 @@ static void start_tunnel(struct worker *w)
         .tun_ifindex = a->tun_ifindex,
         .tun_gso_max_len = a->tun_gso_max_len,
         .resolve = on_resolve,
-        .resolve_arg = w,
+        .passed_by = on_passed_by,
+        .host_arg = w,
         .policy = daemon_policy(&w->opts),
         .wish = w->wishes ? wishes_find : NULL,
         .wish_arg = w->wishes,

@@ -21,14 +21,15 @@
 
 /* What the worker tells the supervisor; one message of a SOCK_SEQPACKET pair. */
 enum worker_event {
-    WORKER_READY,    /* packets flow */
-    WORKER_FAILED,   /* err and text say why; it ends */
-    WORKER_DOWN,     /* a client asks to detach; its descriptor comes along (SCM_RIGHTS) */
-    WORKER_DRAIN,    /* likewise, but as drain_s and drain say */
-    WORKER_DRAINING, /* no new connection is carried from now on */
-    WORKER_DRAINED,  /* none is left */
-    WORKER_CHANGE, /* see change.h; a request follows, or nothing: read the configuration */
-    WORKER_RESOLVE,  /* the kernel is to resolve neighbour of ifindex */
+    WORKER_READY,     /* packets flow */
+    WORKER_FAILED,    /* err and text say why; it ends */
+    WORKER_DOWN,      /* a client asks to detach; its descriptor comes along (SCM_RIGHTS) */
+    WORKER_DRAIN,     /* likewise, but as drain_s and drain say */
+    WORKER_DRAINING,  /* no new connection is carried from now on */
+    WORKER_DRAINED,   /* none is left */
+    WORKER_CHANGE,    /* see change.h; a request follows, or nothing: read the configuration */
+    WORKER_RESOLVE,   /* the kernel is to resolve neighbour of ifindex */
+    WORKER_PASSED_BY, /* the connection of tuple has sent past the tunnel */
 };
 
 #define WORKER_TEXT_LEN 200
@@ -41,20 +42,32 @@ struct worker_message {
     enum tunnel_drain drain;
     int ifindex;
     struct addr neighbour;
+    struct tuple tuple;
     char text[WORKER_TEXT_LEN];
 };
 
 struct worker_links {
     struct links uplinks, native;
+    int hooked; /* the uplink whose packets come by the receiving TUN device (hook.h); 0: none */
 };
+
+/* Return: whether an uplink is in both, and receives in the same way. */
+static inline bool worker_links_same(const struct worker_links *a, const struct worker_links *b,
+                                     int ifindex)
+{
+    return links_has(&a->uplinks, ifindex) && links_has(&b->uplinks, ifindex) &&
+           (a->hooked == ifindex) == (b->hooked == ifindex);
+}
 
 /* What the supervisor tells the worker. That it is to end, by closing the channel. */
 enum supervisor_event {
-    SUPERVISOR_LINKS, /* which uplinks there are now. For each that was not among those of the last
-                         time a packet socket comes along, in that order */
-    SUPERVISOR_DRAIN, /* carry no new connection, and tell when the last has ended */
+    SUPERVISOR_LINKS,  /* which uplinks there are now. For each that was not among those of the last
+                          time, see worker_links_same(), a packet socket comes along, in that order
+                        */
+    SUPERVISOR_DRAIN,  /* carry no new connection, and tell when the last has ended */
     SUPERVISOR_RELOAD, /* send WORKER_CHANGE */
-    SUPERVISOR_ANSWER, /* to WORKER_CHANGE; without an error new settings come along, see change.h */
+    SUPERVISOR_ANSWER, /* to WORKER_CHANGE; without an error new settings come along, see change.h
+                        */
 };
 
 struct supervisor_message {
@@ -68,11 +81,12 @@ struct supervisor_message {
 struct worker_args {
     const struct daemon_options *opts;
     pid_t supervisor;
-    int channel; /* to the supervisor; the worker's end */
+    int channel;     /* to the supervisor; the worker's end */
     int ask_channel; /* likewise, for privilege_ask() */
-    int beat_fd; /* eventfd */
+    int beat_fd;     /* eventfd */
     const struct wishes_store *wishes;
     int tun_fd;
+    int rx_fd; /* of the receiving TUN device; -1: there is none */
     int tun_ifindex;
     size_t tun_gso_max_len;
     struct worker_links links;

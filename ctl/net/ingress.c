@@ -185,9 +185,8 @@ static void print_opening(FILE *out, const struct bypass *bypass)
 {
     fprintf(out,
             "chain opening {\n"
-            "%s"
-            "%s" IS_FROM_BYPASSED "drop\n",
-            fragments4, fragments6);
+            "%s%s%s" IS_FROM_BYPASSED "drop\n",
+            fragments4, fragments6, link_local);
     print_matches(out, bypass, true, true, "drop");
     fprintf(out, "}\n");
 }
@@ -237,11 +236,8 @@ static void print_ingress(FILE *out, const char *names, const struct bypass *byp
 
 /* A reset, because an ICMP error does not reach an IPv6 socket that is bound to a
  * device: tried. */
-static void print_guard(FILE *out, const char *names, const struct ingress_policy *policy)
+static void print_output(FILE *out, const char *names, const struct bypass *bypass)
 {
-    const struct bypass *bypass = &policy->bypass;
-
-    fprintf(out, "table inet " INGRESS_TABLE " {\n");
     print_bypass(out, bypass);
     fprintf(out,
             "chain ipv6 {\n"
@@ -256,8 +252,16 @@ static void print_guard(FILE *out, const char *names, const struct ingress_polic
     print_matches(out, bypass, false, false, "accept");
     print_matches(out, bypass, false, true, "accept");
     fprintf(out, "reject with tcp reset\n"
-                 "}\n"
-                 "chain forward {\n"
+                 "}\n");
+}
+
+static void print_guard(FILE *out, const char *names, const struct ingress_policy *policy,
+                        bool hooked)
+{
+    fprintf(out, "table inet " INGRESS_TABLE " {\n");
+    if (!hooked)
+        print_output(out, names, &policy->bypass);
+    fprintf(out, "chain forward {\n"
                  "type filter hook forward priority 0; policy accept;\n"
                  "iifname \"" TUNDEV_NAME "\" drop\n"
                  "}\n");
@@ -279,7 +283,7 @@ static size_t list_names(const struct links *uplinks, char out[NAMES_LEN])
 }
 
 static int apply(const struct links *uplinks, const struct ingress_policy *policy, bool forwards,
-                 enum how how, char words[INGRESS_WORDS_LEN])
+                 bool hooked, enum how how, char words[INGRESS_WORDS_LEN])
 {
     char names[NAMES_LEN];
     char *text = NULL;
@@ -291,8 +295,9 @@ static int apply(const struct links *uplinks, const struct ingress_policy *polic
     print_removal(out, "netdev");
     print_removal(out, "inet");
     if (list_names(uplinks, names) > 0) {
-        print_ingress(out, names, &policy->bypass, policy->strict, forwards);
-        print_guard(out, names, policy);
+        if (!hooked)
+            print_ingress(out, names, &policy->bypass, policy->strict, forwards);
+        print_guard(out, names, policy, hooked);
     }
     if (fclose(out) != 0) {
         free(text);
@@ -304,14 +309,15 @@ static int apply(const struct links *uplinks, const struct ingress_policy *polic
 }
 
 /* The hook on egress is there since Linux 5.16. */
-int ingress_set(const struct links *uplinks, const struct ingress_policy *policy, bool forwards)
+int ingress_set(const struct links *uplinks, const struct ingress_policy *policy, bool forwards,
+                bool hooked)
 {
     if (forwards) {
-        int err = apply(uplinks, policy, true, RUN_QUIET, NULL);
+        int err = apply(uplinks, policy, true, hooked, RUN_QUIET, NULL);
         if (err == 0 || err == -EPERM)
             return err;
     }
-    int err = apply(uplinks, policy, false, RUN_LOUD, NULL);
+    int err = apply(uplinks, policy, false, hooked, RUN_LOUD, NULL);
     if (!err && forwards)
         log_warn("this kernel cannot tell what is forwarded for others under own addresses: "
                  "TCP of containers behind this host does not work");
@@ -324,7 +330,7 @@ int ingress_try(const struct links *uplinks, char words[INGRESS_WORDS_LEN])
 
     words[0] = '\0';
     bypass_default(&some.bypass);
-    return apply(uplinks, &some, false, RUN_DRY, words);
+    return apply(uplinks, &some, false, false, RUN_DRY, words);
 }
 
 static bool has_table(const char *family, int *ret_err)

@@ -42,9 +42,11 @@ struct ingress_policy {
 };
 
 /* Puts both in place, or replaces them, in one transaction. forwards: see above; a
- * kernel that can't is taken for one that does not.
+ * kernel that can't is taken for one that does not. hooked: programs (hook.h) do the work of the
+ * ingress and of the guard; the rest stays.
  * Return: 0; -errno, with nft's own words logged. */
-int ingress_set(const struct links *uplinks, const struct ingress_policy *policy, bool forwards);
+int ingress_set(const struct links *uplinks, const struct ingress_policy *policy, bool forwards,
+                bool hooked);
 
 /* Has the kernel look at what ingress_set() makes and throw it away: nothing is changed,
  * whether or not a daemon is attached. words: what nft says, one line; "" when nothing.

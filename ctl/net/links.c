@@ -73,17 +73,20 @@ static bool is_kind(struct rtnl_link *link, const char *kind)
 static void note_link(struct nl_object *obj, void *arg)
 {
     struct rtnl_link *link = (struct rtnl_link *)obj;
+    bool ethernet = rtnl_link_get_arptype(link) == ARPHRD_ETHER;
     struct facts *all = arg;
     const char *name = rtnl_link_get_name(link);
 
     /* The ports of a bridge may be listed a second time, by the bridge. */
-    if (!name || facts_of(all, rtnl_link_get_ifindex(link)) || strcmp(name, TUNDEV_NAME) == 0)
+    if (!name || facts_of(all, rtnl_link_get_ifindex(link)) || tundev_is_ours(name))
         return;
     struct links_facts *f = &all->list[all->cnt++];
     *f = (struct links_facts){
-        .id = {.ifindex = rtnl_link_get_ifindex(link), .mtu = (int)rtnl_link_get_mtu(link)},
+        .id = {.ifindex = rtnl_link_get_ifindex(link),
+               .mtu = (int)rtnl_link_get_mtu(link),
+               .hookable = ethernet && rtnl_link_get_type(link)},
         .loopback = rtnl_link_get_flags(link) & IFF_LOOPBACK,
-        .ethernet = rtnl_link_get_arptype(link) == ARPHRD_ETHER,
+        .ethernet = ethernet,
         .hides_containers = is_kind(link, "bridge") ||
                             strncmp(name, EXEC_LINK_PREFIX, strlen(EXEC_LINK_PREFIX)) == 0,
         .dummy = is_kind(link, "dummy"),

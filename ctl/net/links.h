@@ -25,6 +25,7 @@
 struct links_entry {
     int ifindex; /* 0: named, but not there now */
     int mtu;
+    int hookable; /* truth value, see hook.h; entries are compared as bytes */
     char name[IFNAMSIZ];
 };
 

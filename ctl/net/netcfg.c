@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause
  * All that the daemon configures in the container's namespace.
  */
-#include "ctl/net/netcfg.h"
+#include "ctl/net/netcfg_impl.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,36 +13,17 @@
 #include <netlink/route/link.h>
 
 #include "base/log.h"
-#include "ctl/net/addrs.h"
-#include "ctl/net/ingress.h"
-#include "ctl/net/mirror.h"
+#include "ctl/net/hook.h"
 #include "ctl/net/neigh.h"
 #include "ctl/net/netlink.h"
-#include "ctl/net/netwatch.h"
 #include "ctl/net/rules.h"
 #include "ctl/net/tundev.h"
-#include "tunnel/forwarding.h"
+#include "tunnel/netconf.h"
 
-struct netcfg {
-    struct nl_sock *rtnl;
-    struct nl_sock *diag;
-    struct netwatch watch;
-    struct mirror mirror;
-    struct ingress_policy policy;
-    bool forwards;                /* packets of others, possibly under own addresses */
-    struct sockdiag_list opening; /* SYN sent before we came; until netcfg_list_older() */
-    int tun_fd;
-    int tun_ifindex;
-    size_t tun_gso_max_len;
-    struct links named; /* by the user; none: links.h finds them */
-    struct links uplinks, native;
-    int mtu; /* of the TUN device: the smallest of all uplinks */
-};
+#define LOCK_TRIES   20
+#define LOCK_WAIT_US 50000
 
-static int fail(char err[NETCFG_ERROR_LEN], int code, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static int fail(char err[NETCFG_ERROR_LEN], int code, const char *fmt, ...)
+int netcfg_fail(char err[NETCFG_ERROR_LEN], int code, const char *fmt, ...)
 {
     va_list ap;
 
@@ -56,126 +36,6 @@ static int fail(char err[NETCFG_ERROR_LEN], int code, const char *fmt, ...)
 static const char *permission_hint(int err)
 {
     return err == -EPERM ? " (CAP_NET_ADMIN and CAP_NET_RAW are needed there)" : "";
-}
-
-/* --- Sockets ---------------------------------------------------------------- */
-
-struct choice {
-    const struct netcfg *n;
-    struct addrs addrs;
-    bool only_tun;                 /* else also those whose way is closed */
-    const struct bypass *bypass;   /* in place of the one in force; NULL: that one */
-    const struct bypass *taken_by; /* only those that it takes; NULL: does not matter */
-    mirror_is_moving_fn is_moving; /* NULL: does not matter */
-    const void *moving_arg;
-};
-
-static bool is_chosen(const struct tuple *t, const void *arg)
-{
-    const struct choice *c = arg;
-
-    if (bypass_takes(c->bypass ? c->bypass : &c->n->policy.bypass, t))
-        return false;
-    if (c->taken_by && !bypass_takes(c->taken_by, t))
-        return false;
-    if (IN6_IS_ADDR_LINKLOCAL(&t->local.in6) || IN6_IS_ADDR_LINKLOCAL(&t->peer.in6))
-        return false; /* see rules.h */
-    if (addrs_is_own(&c->addrs, &t->peer))
-        return false;
-    if (c->is_moving)
-        return c->is_moving(&t->peer, c->moving_arg);
-    enum mirror_kind kind = mirror_lookup(&c->n->mirror, &t->peer);
-    return c->only_tun ? kind == MIRROR_TUN : kind != MIRROR_NATIVE;
-}
-
-static int choose(struct netcfg *n, struct choice *c, struct sockdiag_list *ret)
-{
-    c->n = n;
-    int err = addrs_load(n->rtnl, &c->addrs);
-    if (err)
-        return err;
-    err = sockdiag_load(n->diag, is_chosen, c, ret);
-    addrs_done(&c->addrs);
-    return err;
-}
-
-int netcfg_destroy_list(struct netcfg *n, const struct sockdiag_list *l)
-{
-    if (l->cnt > 0)
-        log_info("resetting %zu connections", l->cnt);
-    return sockdiag_destroy(n->diag, l);
-}
-
-static int destroy(struct netcfg *n, struct choice *c)
-{
-    struct sockdiag_list sockets;
-
-    int err = choose(n, c, &sockets);
-    if (err)
-        return err;
-    err = netcfg_destroy_list(n, &sockets);
-    sockdiag_done(&sockets);
-    return err;
-}
-
-static void on_moving(void *ctx, mirror_is_moving_fn is_moving, const void *arg)
-{
-    struct choice c = {.is_moving = is_moving, .moving_arg = arg};
-
-    int err = destroy(ctx, &c);
-    if (err)
-        log_error("cannot reset connections that leave the tunnel: %s", strerror(-err));
-}
-
-int netcfg_list_sockets(struct netcfg *n, struct sockdiag_list *ret)
-{
-    struct choice c = {.only_tun = true};
-
-    return choose(n, &c, ret);
-}
-
-/* A SYN that was sent after the rules were set waits in the TUN device, and may
- * still be encrypted: only those sent before go on as they began. */
-int netcfg_list_older(struct netcfg *n, struct sockdiag_list *ret)
-{
-    size_t kept = 0;
-
-    int err = netcfg_list_sockets(n, ret);
-    if (err)
-        return err;
-    for (size_t i = 0; i < ret->cnt; i++) {
-        const struct sockdiag_socket *s = &ret->sockets[i];
-
-        if (s->state != TCP_SYN_SENT || sockdiag_has(&n->opening, s))
-            ret->sockets[kept++] = *s;
-    }
-    ret->cnt = kept;
-    sockdiag_sort(ret);
-    sockdiag_done(&n->opening);
-    return 0;
-}
-
-static int note_opening(struct netcfg *n)
-{
-    struct sockdiag_list *l = &n->opening;
-    size_t kept = 0;
-
-    int err = netcfg_list_sockets(n, l);
-    if (err)
-        return err;
-    for (size_t i = 0; i < l->cnt; i++)
-        if (l->sockets[i].state == TCP_SYN_SENT)
-            l->sockets[kept++] = l->sockets[i];
-    l->cnt = kept;
-    sockdiag_sort(l);
-    return 0;
-}
-
-int netcfg_destroy_sockets(struct netcfg *n)
-{
-    struct choice c = {.only_tun = false};
-
-    return destroy(n, &c);
 }
 
 /* --- Uplinks ---------------------------------------------------------------- */
@@ -191,10 +51,10 @@ static int check_names(const struct links *named, char err[NETCFG_ERROR_LEN])
     for (size_t i = 0; i < named->cnt; i++) {
         const char *name = named->entries[i].name;
 
-        if (!is_plain_name(name) || strcmp(name, TUNDEV_NAME) == 0)
-            return fail(err, -EINVAL, "\"%s\" cannot be an uplink", name);
+        if (!is_plain_name(name) || tundev_is_ours(name))
+            return netcfg_fail(err, -EINVAL, "\"%s\" cannot be an uplink", name);
         if (strcmp(name, "lo") == 0)
-            return fail(err, -EINVAL, "\"%s\" is a loopback interface, not an uplink", name);
+            return netcfg_fail(err, -EINVAL, "\"%s\" is a loopback interface, not an uplink", name);
     }
     return 0;
 }
@@ -222,49 +82,44 @@ static int find_uplinks(struct netcfg *n, char err[NETCFG_ERROR_LEN])
         return e;
     e = load_links(n);
     if (e)
-        return fail(err, e, "cannot read links and routes: %s", strerror(-e));
+        return netcfg_fail(err, e, "cannot read links and routes: %s", strerror(-e));
     if (n->uplinks.cnt == 0)
-        return fail(err, -ENETUNREACH,
-                    "the namespace has no interface to the outside, that is one with a route; "
-                    "name it with --uplink");
+        return netcfg_fail(
+            err, -ENETUNREACH,
+            "the namespace has no interface to the outside, that is one with a route; "
+            "name it with --uplink");
     for (size_t i = 0; i < n->uplinks.cnt; i++)
         if (n->uplinks.entries[i].ifindex == 0)
-            return fail(err, -ENODEV, "the namespace has no interface \"%s\"",
-                        n->uplinks.entries[i].name);
+            return netcfg_fail(err, -ENODEV, "the namespace has no interface \"%s\"",
+                               n->uplinks.entries[i].name);
     n->mtu = smallest_mtu(&n->uplinks);
     return 0;
 }
 
 /* --- Leftovers -------------------------------------------------------------- */
 
-/* What a dead daemon carried must not go on past us, in clear: its sockets die
- * while its rules still close their way. */
-static int destroy_leftover_sockets(struct netcfg *n)
+/* Programs that we may not look at (-EPERM) are others', unless something else of ours is left.
+ * Return: 0; -EACCES: there are such; -errno. */
+static int remove_all(struct netcfg *n, bool *found)
 {
-    struct choice c = {.only_tun = false};
-    struct bypass current = n->policy.bypass;
-    bool found;
+    bool hook_guard, guard = false, rules = false, hook, ingress = false, routes = false;
 
-    int err = rules_read(n->rtnl, &n->policy.bypass, &found);
-    if (!err && found) {
-        err = mirror_load(&n->mirror);
-        if (!err)
-            err = destroy(n, &c);
-    }
-    n->policy.bypass = current;
-    return err;
-}
-
-static int remove_all(struct nl_sock *rtnl, bool *found)
-{
-    bool guard = false, rules = false, ingress = false, routes = false;
-
+    int err_hook_guard = hook_remove_guard(&hook_guard);
     int err_guard = ingress_remove_guard(&guard);
-    int err_rules = rules_remove_all(rtnl, &rules);
+    int err_rules = rules_remove_all(n->rtnl, &rules);
+    int err_hook = hook_remove_ingress(&hook);
     int err_ingress = ingress_remove(&ingress);
-    int err_routes = mirror_remove_all(rtnl, &routes);
+    int err_routes = mirror_remove_all(n->rtnl, &routes);
     *found = guard || rules || ingress || routes;
-    return err_guard ? err_guard : err_rules ? err_rules : err_ingress ? err_ingress : err_routes;
+    err_hook = err_hook_guard ? err_hook_guard : err_hook;
+    if (err_hook == -EPERM)
+        err_hook = *found && n->may_have_programs ? -EACCES : 0;
+    *found |= hook_guard || hook;
+    return err_guard     ? err_guard
+           : err_rules   ? err_rules
+           : err_ingress ? err_ingress
+           : err_routes  ? err_routes
+                         : err_hook;
 }
 
 /* --- Coming and going ------------------------------------------------------- */
@@ -275,32 +130,31 @@ static struct netcfg *alloc(const struct ingress_policy *policy)
 
     if (!n)
         return NULL;
-    n->tun_fd = -1;
+    n->tun_fd = n->rx_fd = -1;
+    n->may_have_programs = true;
     n->watch = (struct netwatch)NETWATCH_NONE;
     n->policy = *policy;
     return n;
 }
 
-int netcfg_forget(struct netcfg *n)
+void netcfg_forget(struct netcfg *n)
 {
-    int tun_fd = n->tun_fd;
-
     netwatch_done(&n->watch);
     mirror_done(&n->mirror);
     sockdiag_done(&n->opening);
     nl_socket_free(n->rtnl);
     nl_socket_free(n->diag);
     free(n);
-    return tun_fd;
 }
 
-/* Without undoing anything but the TUN device. */
-static void release(struct netcfg *n)
+void netcfg_abandon(struct netcfg *n)
 {
-    int tun_fd = netcfg_forget(n);
+    const int fds[] = {n->tun_fd, n->rx_fd};
 
-    if (tun_fd >= 0)
-        close(tun_fd);
+    netcfg_forget(n);
+    for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
 }
 
 static int open_netlink(struct netcfg *n, char err[NETCFG_ERROR_LEN])
@@ -312,21 +166,22 @@ static int open_netlink(struct netcfg *n, char err[NETCFG_ERROR_LEN])
     /* Before anything is read, so that no change is missed. */
     if (!e)
         e = netwatch_init(&n->watch);
-    return e ? fail(err, e, "cannot open netlink: %s%s", strerror(-e), permission_hint(e)) : 0;
+    return e ? netcfg_fail(err, e, "cannot open netlink: %s%s", strerror(-e), permission_hint(e))
+             : 0;
 }
 
 static int open_tun(struct netcfg *n, char err[NETCFG_ERROR_LEN])
 {
-    int fd = tundev_open();
+    int fd = tundev_open(TUNDEV_NAME);
 
     if (fd == -EBUSY)
-        return fail(err, -EALREADY, "already attached: the namespace has a %s", TUNDEV_NAME);
+        return netcfg_fail(err, -EALREADY, "already attached: the namespace has a %s", TUNDEV_NAME);
     if (fd == -ENOENT || fd == -ENODEV || fd == -ENXIO)
-        return fail(err, fd,
-                    "no /dev/net/tun (modprobe tun; for a container --device /dev/net/tun)");
+        return netcfg_fail(err, fd,
+                           "no /dev/net/tun (modprobe tun; for a container --device /dev/net/tun)");
     if (fd < 0)
-        return fail(err, fd, "cannot create %s: %s%s", TUNDEV_NAME, strerror(-fd),
-                    permission_hint(fd));
+        return netcfg_fail(err, fd, "cannot create %s: %s%s", TUNDEV_NAME, strerror(-fd),
+                           permission_hint(fd));
     n->tun_fd = fd;
     n->tun_ifindex = (int)if_nametoindex(TUNDEV_NAME);
     n->tun_gso_max_len = tundev_gso_max_len(n->rtnl);
@@ -338,52 +193,59 @@ static int open_tun(struct netcfg *n, char err[NETCFG_ERROR_LEN])
  * a strict reverse-path filter accepts only from the device that leads there. */
 static int start_tun(struct netcfg *n)
 {
-    int err = tundev_start(n->rtnl, n->mtu);
+    int err = tundev_start(n->rtnl, TUNDEV_NAME, n->mtu);
 
     if (!err)
         err = mirror_add_dummy_route(n->rtnl, n->tun_ifindex);
     return err;
 }
 
-/* Ways into the tunnel first, then the rules that lead there: nothing leaves in
- * clear that could be encrypted, and nothing is led nowhere. */
-/* Return: whether it is another than before. */
-static bool find_forwarding(struct netcfg *n)
+/* The kernel takes the larger of both (ip-sysctl, rp_filter). */
+static bool filters_strictly(struct netcfg *n)
 {
-    bool before = n->forwards;
+    int all = netconf_ask(n->rtnl, AF_INET, NETCONFA_IFINDEX_ALL, NETCONFA_RP_FILTER);
+    int own = netconf_ask(n->rtnl, AF_INET, n->tun_ifindex, NETCONFA_RP_FILTER);
 
-    n->forwards = forwarding_ask(n->rtnl, AF_INET) || forwarding_ask(n->rtnl, AF_INET6);
-    return n->forwards != before;
+    return (all > own ? all : own) == 1;
 }
 
+int netcfg_set_rules(struct netcfg *n, const struct bypass *bypass)
+{
+    n->filters_strictly = filters_strictly(n);
+    return rules_sync(n->rtnl, bypass, n->filters_strictly);
+}
+
+/* Ways into the tunnel first, then the rules that lead there: nothing leaves in
+ * clear that could be encrypted, and nothing is led nowhere. */
 static int configure(struct netcfg *n, char err[NETCFG_ERROR_LEN])
 {
-    int e = destroy_leftover_sockets(n);
+    int e = netcfg_destroy_leftovers(n);
 
     if (e)
-        return fail(err, e, "cannot reset the connections of a dead daemon: %s%s", strerror(-e),
-                    permission_hint(e));
+        return netcfg_fail(err, e, "cannot reset the connections of a dead daemon: %s%s",
+                           strerror(-e), permission_hint(e));
     e = start_tun(n);
     if (e)
-        return fail(err, e, "cannot set up %s: %s%s", TUNDEV_NAME, strerror(-e),
-                    permission_hint(e));
-    e = mirror_sync(&n->mirror, on_moving, n);
+        return netcfg_fail(err, e, "cannot set up %s: %s%s", TUNDEV_NAME, strerror(-e),
+                           permission_hint(e));
+    netcfg_open_rx(n);
+    e = mirror_sync(&n->mirror, netcfg_on_moving, n);
     if (e == -EACCES) /* what the kernel says of a device without IPv6 */
-        return fail(err, -EAFNOSUPPORT,
-                    "an uplink has IPv6, but new devices get none: set "
-                    "net.ipv6.conf.default.disable_ipv6 to 0 in the namespace");
+        return netcfg_fail(err, -EAFNOSUPPORT,
+                           "an uplink has IPv6, but new devices get none: set "
+                           "net.ipv6.conf.default.disable_ipv6 to 0 in the namespace");
     if (e)
-        return fail(err, e, "cannot set routes: %s", strerror(-e));
-    e = note_opening(n);
+        return netcfg_fail(err, e, "cannot set routes: %s", strerror(-e));
+    e = netcfg_note_opening(n);
     if (e)
-        return fail(err, e, "cannot list sockets: %s", strerror(-e));
-    e = rules_sync(n->rtnl, &n->policy.bypass);
+        return netcfg_fail(err, e, "cannot list sockets: %s", strerror(-e));
+    e = netcfg_set_rules(n, &n->policy.bypass);
     if (e)
-        return fail(err, e, "cannot set policy rules: %s", strerror(-e));
-    e = ingress_set(&n->uplinks, &n->policy, n->forwards);
+        return netcfg_fail(err, e, "cannot set policy rules: %s", strerror(-e));
+    e = netcfg_set_ingress(n, &n->policy);
     if (e)
-        return fail(err, e, "cannot set the nftables table: %s%s", strerror(-e),
-                    permission_hint(e));
+        return netcfg_fail(err, e, "cannot set the nftables table: %s%s", strerror(-e),
+                           permission_hint(e));
     return 0;
 }
 
@@ -393,7 +255,7 @@ int netcfg_new(const struct links *uplinks, const struct ingress_policy *policy,
     struct netcfg *n = alloc(policy);
 
     if (!n)
-        return fail(err, -ENOMEM, "out of memory");
+        return netcfg_fail(err, -ENOMEM, "out of memory");
     n->named = *uplinks;
     int e = open_netlink(n, err);
     if (!e)
@@ -401,10 +263,10 @@ int netcfg_new(const struct links *uplinks, const struct ingress_policy *policy,
     if (!e)
         e = open_tun(n, err);
     if (e) {
-        release(n);
+        netcfg_abandon(n);
         return e;
     }
-    find_forwarding(n);
+    netcfg_find_forwarding(n);
     e = configure(n, err);
     if (e) {
         netcfg_free(n);
@@ -414,122 +276,32 @@ int netcfg_new(const struct links *uplinks, const struct ingress_policy *policy,
     return 0;
 }
 
-/* What is carried must not go on past us, in clear. A socket in TIME-WAIT has nothing to say. */
-static int check_carried(struct netcfg *n, const struct bypass *next, char err[NETCFG_ERROR_LEN])
-{
-    struct choice c = {.only_tun = true, .taken_by = next};
-    struct sockdiag_list l;
-    size_t cnt = 0;
-
-    int e = choose(n, &c, &l);
-    if (e)
-        return fail(err, e, "cannot list sockets: %s", strerror(-e));
-    for (size_t i = 0; i < l.cnt; i++)
-        cnt += l.sockets[i].state != TCP_TIME_WAIT;
-    sockdiag_done(&l);
-    if (cnt == 0)
-        return 0;
-    return fail(err, -EBUSY,
-                "%zu connection%s of the tunnel would be bypassed, and go on in clear: when they "
-                "have ended, try again",
-                cnt, cnt == 1 ? "" : "s");
-}
-
-static int list_released(struct netcfg *n, const struct bypass *before, const struct bypass *next,
-                         struct sockdiag_list *ret)
-{
-    struct choice c = {.only_tun = true, .bypass = next, .taken_by = before};
-    int err = choose(n, &c, ret);
-
-    if (!err)
-        sockdiag_sort(ret);
-    return err;
-}
-
-static int set_kernel(struct netcfg *n, const struct ingress_policy *policy)
-{
-    int err = rules_sync(n->rtnl, &policy->bypass);
-
-    return err ? err : ingress_set(&n->uplinks, policy, n->forwards);
-}
-
-/* Of those after the change, the ones that the kernel carried before it: a SYN that was sent after
- * it waits in the TUN device, and may be encrypted. */
-static void keep_older(struct sockdiag_list *after, const struct sockdiag_list *before)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < after->cnt; i++)
-        if (after->sockets[i].state != TCP_SYN_SENT || sockdiag_has(before, &after->sockets[i]))
-            after->sockets[kept++] = after->sockets[i];
-    after->cnt = kept;
-}
-
-static int change_bypass(struct netcfg *n, const struct ingress_policy *policy,
-                         struct sockdiag_list *ret_older, char err[NETCFG_ERROR_LEN])
-{
-    const struct bypass *now = &n->policy.bypass, *next = &policy->bypass;
-    struct sockdiag_list before = {.cnt = 0};
-
-    int e = check_carried(n, next, err);
-    if (e)
-        return e;
-    e = list_released(n, now, next, &before);
-    if (e)
-        return fail(err, e, "cannot list sockets: %s", strerror(-e));
-    e = set_kernel(n, policy);
-    if (!e)
-        e = list_released(n, now, next, ret_older);
-    if (e) {
-        (void)set_kernel(n, &n->policy);
-        e = fail(err, e, "cannot change what is bypassed: %s", strerror(-e));
-    } else {
-        keep_older(ret_older, &before);
-    }
-    sockdiag_done(&before);
-    return e;
-}
-
-int netcfg_change(struct netcfg *n, const struct ingress_policy *policy,
-                  struct sockdiag_list *ret_older, char err[NETCFG_ERROR_LEN])
-{
-    int e = 0;
-
-    *ret_older = (struct sockdiag_list){.cnt = 0};
-    if (!bypass_eq(&policy->bypass, &n->policy.bypass)) {
-        e = change_bypass(n, policy, ret_older, err);
-    } else {
-        e = ingress_set(&n->uplinks, policy, n->forwards);
-        if (e)
-            fail(err, e, "cannot set the nftables table: %s", strerror(-e));
-    }
-    if (!e)
-        n->policy = *policy;
-    return e;
-}
-
 void netcfg_free(struct netcfg *n)
 {
     bool found;
 
     if (!n)
         return;
-    int err = remove_all(n->rtnl, &found);
+    int err = remove_all(n, &found);
     if (err)
         log_error("cannot take away all that was configured: %s", strerror(-err));
-    release(n);
+    netcfg_abandon(n);
 }
 
 /* The lock: as long as we hold the TUN device, no daemon attaches. Without
- * /dev/net/tun there can be none. */
+ * /dev/net/tun there can be none. The devices of a process that was killed go a moment after it. */
 static int lock(struct netcfg *n, char err[NETCFG_ERROR_LEN])
 {
     int e = open_tun(n, err);
 
+    for (int i = 0; e == -EALREADY && i < LOCK_TRIES; i++) {
+        usleep(LOCK_WAIT_US);
+        e = open_tun(n, err);
+    }
     if (e == -ENOENT || e == -ENODEV || e == -ENXIO)
         return 0;
     if (e == -EALREADY)
-        return fail(err, e, "its daemon lives but does not answer");
+        return netcfg_fail(err, e, "its daemon lives but does not answer");
     return e;
 }
 
@@ -539,20 +311,25 @@ int netcfg_remove_leftovers(bool *ret_found, char err[NETCFG_ERROR_LEN])
     struct netcfg *n = alloc(&none);
 
     if (!n)
-        return fail(err, -ENOMEM, "out of memory");
+        return netcfg_fail(err, -ENOMEM, "out of memory");
     int e = open_netlink(n, err);
     if (!e)
         e = lock(n, err);
     if (e)
         goto out;
     mirror_init(&n->mirror, n->rtnl, n->tun_ifindex, &n->uplinks);
-    e = destroy_leftover_sockets(n);
+    e = netcfg_destroy_leftovers(n);
     if (!e)
-        e = remove_all(n->rtnl, ret_found);
-    if (e)
-        e = fail(err, e, "cannot take away what is left: %s%s", strerror(-e), permission_hint(e));
+        e = remove_all(n, ret_found);
+    if (e == -EACCES)
+        netcfg_fail(err, e,
+                    "programs of a killed daemon may be left at an interface's tcx hooks: to "
+                    "look at them takes CAP_SYS_ADMIN");
+    else if (e)
+        netcfg_fail(err, e, "cannot take away what is left: %s%s", strerror(-e),
+                    permission_hint(e));
 out:
-    release(n);
+    netcfg_abandon(n);
     return e;
 }
 
@@ -576,29 +353,30 @@ static void follow_mtu(struct netcfg *n)
 {
     int mtu = smallest_mtu(&n->uplinks);
 
-    if (mtu && mtu != n->mtu && tundev_set_mtu(n->rtnl, mtu) == 0)
+    if (mtu && mtu != n->mtu && tundev_set_mtu(n->rtnl, TUNDEV_NAME, mtu) == 0)
         n->mtu = mtu;
 }
 
-static bool is_tun_down(struct netcfg *n)
+static bool is_down(struct netcfg *n, int ifindex)
 {
     struct rtnl_link *link = NULL;
 
-    if (rtnl_link_get_kernel(n->rtnl, n->tun_ifindex, NULL, &link) < 0)
+    if (rtnl_link_get_kernel(n->rtnl, ifindex, NULL, &link) < 0)
         return false;
     bool down = !(rtnl_link_get_flags(link) & IFF_UP);
     rtnl_link_put(link);
     return down;
 }
 
-static void follow_tun(struct netcfg *n)
+static void follow_tun(struct netcfg *n, const char *name, int ifindex,
+                       int (*start)(struct netcfg *n))
 {
-    if (!is_tun_down(n))
+    if (!is_down(n, ifindex))
         return;
-    log_warn("%s was set down; setting it up again", TUNDEV_NAME);
-    int err = start_tun(n);
+    log_warn("%s was set down; setting it up again", name);
+    int err = start(n);
     if (err)
-        log_error("cannot set up %s: %s", TUNDEV_NAME, strerror(-err));
+        log_error("cannot set up %s: %s", name, strerror(-err));
 }
 
 static void report(const char *what, int err)
@@ -609,23 +387,29 @@ static void report(const char *what, int err)
 
 void netcfg_on_event(struct netcfg *n, void (*on_links)(void *arg), void *arg)
 {
+    int hooked = n->hooked;
     unsigned news = netwatch_read(&n->watch);
     bool changed = news & (NETWATCH_LINK | NETWATCH_ROUTES) && find_again(n);
 
     if (changed)
         follow_mtu(n);
     if (news & NETWATCH_LINK)
-        follow_tun(n);
-    bool forwarding = news & NETWATCH_FORWARD && find_forwarding(n);
-    if (changed || forwarding || (news & NETWATCH_INGRESS))
-        report("nftables", ingress_set(&n->uplinks, &n->policy, n->forwards));
-    if (news & NETWATCH_RULES)
-        report("policy rules", rules_sync(n->rtnl, &n->policy.bypass));
+        follow_tun(n, TUNDEV_NAME, n->tun_ifindex, start_tun);
+    if (news & NETWATCH_LINK && n->rx_fd >= 0)
+        follow_tun(n, TUNDEV_RX_NAME, n->rx_ifindex, netcfg_start_rx);
+    bool forwarding = news & NETWATCH_CONF && netcfg_find_forwarding(n);
+    if (changed || forwarding || news & NETWATCH_INGRESS)
+        report("nftables", netcfg_set_ingress(n, &n->policy));
+    else if (news & (NETWATCH_LINK | NETWATCH_ROUTES | NETWATCH_CONF))
+        report("programs", netcfg_follow_ingress(n));
+    if (news & NETWATCH_RULES ||
+        (news & NETWATCH_CONF && filters_strictly(n) != n->filters_strictly))
+        report("policy rules", netcfg_set_rules(n, &n->policy.bypass));
     if (changed || (news & NETWATCH_ROUTES))
-        report("routes", mirror_sync(&n->mirror, on_moving, n));
+        report("routes", mirror_sync(&n->mirror, netcfg_on_moving, n));
     /* Last: with a way out but without its route a connection would get a source address of
      * another uplink, and wait in vain. Without the way it fails at once. */
-    if (changed)
+    if (changed || n->hooked != hooked)
         on_links(arg);
 }
 
@@ -640,6 +424,8 @@ void netcfg_resolve(struct netcfg *n, int ifindex, const struct addr *neighbour)
 void netcfg_drain(struct netcfg *n)
 {
     tundev_drain(n->tun_fd);
+    if (n->rx_fd >= 0)
+        tundev_drain(n->rx_fd);
 }
 
 int netcfg_tun_fd(const struct netcfg *n)
@@ -650,6 +436,16 @@ int netcfg_tun_fd(const struct netcfg *n)
 int netcfg_tun_ifindex(const struct netcfg *n)
 {
     return n->tun_ifindex;
+}
+
+int netcfg_rx_fd(const struct netcfg *n)
+{
+    return n->rx_fd;
+}
+
+int netcfg_hooked(const struct netcfg *n)
+{
+    return n->hooked;
 }
 
 size_t netcfg_tun_gso_max_len(const struct netcfg *n)

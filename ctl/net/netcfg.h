@@ -48,11 +48,17 @@ int netcfg_change(struct netcfg *n, const struct ingress_policy *policy,
 void netcfg_free(struct netcfg *n);
 
 /* For a forked child: frees memory and closes its descriptors but the TUN
- * device's, which it returns. The namespace is left as it is. */
-int netcfg_forget(struct netcfg *n);
+ * devices', to be asked for before. The namespace is left as it is. */
+void netcfg_forget(struct netcfg *n);
+
+/* Frees n. The namespace is left as it is, and TCP in it closed. */
+void netcfg_abandon(struct netcfg *n);
 
 int netcfg_tun_fd(const struct netcfg *n);
 int netcfg_tun_ifindex(const struct netcfg *n);
+int netcfg_rx_fd(const struct netcfg *n); /* see hook.h; -1: no programs can be had here */
+/* The uplink whose packets programs hand over; 0: there is none now, and packet sockets receive. */
+int netcfg_hooked(const struct netcfg *n);
 size_t netcfg_tun_gso_max_len(const struct netcfg *n); /* see tundev_gso_max_len() */
 const struct links *netcfg_uplinks(const struct netcfg *n);
 /* Interfaces with routes whose TCP is left to the kernel. */
@@ -61,8 +67,8 @@ const struct links *netcfg_native(const struct netcfg *n);
 /* Readable when the namespace's links, addresses, routes or rules have changed. */
 int netcfg_event_fd(const struct netcfg *n);
 
-/* Reads what has changed and follows it. on_links is called when netcfg_uplinks() or
- * netcfg_native() are others. */
+/* Reads what has changed and follows it. on_links is called when netcfg_uplinks(),
+ * netcfg_native() or netcfg_hooked() are others. */
 void netcfg_on_event(struct netcfg *n, void (*on_links)(void *arg), void *arg);
 
 /* The connections that go through the uplinks and are not bypassed.
@@ -80,6 +86,10 @@ int netcfg_destroy_sockets(struct netcfg *n);
 
 /* Aborts the sockets of a list made by netcfg_list_sockets(). Return: 0; -errno. */
 int netcfg_destroy_list(struct netcfg *n, const struct sockdiag_list *l);
+
+/* Aborts the socket of a connection that has sent past the tunnel: it is bound to an uplink, or
+ * somebody's routing led it there. No-op when there is none. */
+void netcfg_abort(struct netcfg *n, const struct tuple *tuple);
 
 /* Has the kernel resolve or confirm a neighbour. */
 void netcfg_resolve(struct netcfg *n, int ifindex, const struct addr *neighbour);

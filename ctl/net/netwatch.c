@@ -22,7 +22,7 @@
 #include "ctl/net/mirror.h"
 
 #define ALL_NEWS                                                                                   \
-    (NETWATCH_LINK | NETWATCH_ROUTES | NETWATCH_RULES | NETWATCH_INGRESS | NETWATCH_FORWARD)
+    (NETWATCH_LINK | NETWATCH_ROUTES | NETWATCH_RULES | NETWATCH_INGRESS | NETWATCH_CONF)
 #define MESSAGE_LEN 32768
 
 /* --- Set-up ----------------------------------------------------------------- */
@@ -155,7 +155,7 @@ static unsigned on_route_message(struct netwatch *w, struct nlmsghdr *nlh)
     case RTM_DELRULE:
         return on_rule_deleted(nlh);
     case RTM_NEWNETCONF:
-        return NETWATCH_FORWARD;
+        return NETWATCH_CONF;
     default:
         return 0;
     }

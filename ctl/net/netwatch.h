@@ -14,7 +14,7 @@
 #define NETWATCH_ROUTES  0x02u /* a route or an address */
 #define NETWATCH_RULES   0x04u /* one of our rules was deleted */
 #define NETWATCH_INGRESS 0x08u /* somebody else touched our nftables table */
-#define NETWATCH_FORWARD 0x10u /* forwarding was switched on or off */
+#define NETWATCH_CONF    0x10u /* forwarding or the reverse-path filter is another */
 
 struct netwatch {
     int fd; /* readable when there is news */

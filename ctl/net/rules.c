@@ -19,6 +19,9 @@
 #define RULES_MAX_CNT (2 * (2 * BYPASS_MAX_CNT + BYPASS_MATCH_MAX_CNT + 5))
 #define DUMP_TRIES    5
 
+/* A rule that does nothing, for packets from the TUN device: of TCP, or of any protocol. */
+enum nop { NOP_NONE, NOP_TCP, NOP_ANY };
+
 /* One of our rules; compared as bytes. */
 struct rule {
     uint32_t priority;
@@ -26,7 +29,7 @@ struct rule {
     uint32_t jump;                  /* to this priority, for what does NOT match; 0: none */
     struct port_range sport, dport; /* all zero: any */
     uint8_t family;
-    uint8_t is_nop;           /* does nothing, for packets from the TUN device */
+    uint8_t nop;              /* enum nop */
     uint8_t src_len, dst_len; /* of the prefixes; 0: any */
     uint8_t src[16], dst[16]; /* IPv4: the first four bytes */
 };
@@ -106,9 +109,14 @@ static void plan_match(const struct policy_match *m, uint8_t family, struct rule
         add(plan, r);
 }
 
-static void plan_family(const struct bypass *bypass, uint8_t family, struct rules *plan)
+static void plan_family(const struct bypass *bypass, bool filters_strictly, uint8_t family,
+                        struct rules *plan)
 {
-    struct rule end = {.priority = RULES_PRIORITY_END, .family = family, .is_nop = 1};
+    struct rule end = {
+        .priority = RULES_PRIORITY_END,
+        .family = family,
+        .nop = filters_strictly && family == AF_INET ? NOP_TCP : NOP_ANY,
+    };
     struct rule jump = {
         .priority = RULES_PRIORITY_JUMP, .family = family, .jump = RULES_PRIORITY_END};
 
@@ -150,7 +158,7 @@ static uint8_t action_of(const struct rule *r)
 {
     if (r->jump)
         return FR_ACT_GOTO;
-    return r->is_nop ? FR_ACT_NOP : FR_ACT_TO_TBL;
+    return r->nop ? FR_ACT_NOP : FR_ACT_TO_TBL;
 }
 
 static int put_rule(struct nl_msg *msg, const struct rule *r)
@@ -169,8 +177,8 @@ static int put_rule(struct nl_msg *msg, const struct rule *r)
     err |= r->table ? nla_put_u32(msg, FRA_TABLE, r->table) : 0;
     err |= r->jump ? nla_put_u32(msg, FRA_GOTO, r->jump) : 0;
     err |= nla_put_u8(msg, FRA_PROTOCOL, MIRROR_PROTOCOL);
-    err |= nla_put_u8(msg, FRA_IP_PROTO, IPPROTO_TCP);
-    err |= nla_put_string(msg, FRA_IIFNAME, r->is_nop ? TUNDEV_NAME : "lo");
+    err |= r->nop == NOP_ANY ? 0 : nla_put_u8(msg, FRA_IP_PROTO, IPPROTO_TCP);
+    err |= nla_put_string(msg, FRA_IIFNAME, r->nop ? TUNDEV_NAME : "lo");
     err |= r->src_len ? nla_put(msg, FRA_SRC, addr_len(r->family), r->src) : 0;
     err |= r->dst_len ? nla_put(msg, FRA_DST, addr_len(r->family), r->dst) : 0;
     err |= put_ports(msg, FRA_SPORT_RANGE, &r->sport);
@@ -229,7 +237,9 @@ static int on_rule(struct nlmsghdr *nlh, void *arg)
         return 0;
     struct rule r = {
         .family = hdr->family,
-        .is_nop = hdr->action == FR_ACT_NOP,
+        .nop = hdr->action != FR_ACT_NOP ? NOP_NONE
+               : tb[FRA_IP_PROTO]        ? NOP_TCP
+                                         : NOP_ANY,
         .src_len = hdr->src_len,
         .dst_len = hdr->dst_len,
         .table = tb[FRA_TABLE] ? nla_get_u32(tb[FRA_TABLE]) : hdr->table,
@@ -289,15 +299,15 @@ static int sync_family(struct nl_sock *rtnl, const struct rules *plan, const str
     return 0;
 }
 
-int rules_sync(struct nl_sock *rtnl, const struct bypass *bypass)
+int rules_sync(struct nl_sock *rtnl, const struct bypass *bypass, bool filters_strictly)
 {
     struct rules plan = {.cnt = 0}, held;
 
     int err = list(rtnl, &held);
     if (err)
         return err;
-    plan_family(bypass, AF_INET, &plan);
-    plan_family(bypass, AF_INET6, &plan);
+    plan_family(bypass, filters_strictly, AF_INET, &plan);
+    plan_family(bypass, filters_strictly, AF_INET6, &plan);
     err = sync_family(rtnl, &plan, &held, AF_INET);
     if (err)
         return err;

@@ -55,6 +55,7 @@ static int on_socket(struct nlmsghdr *nlh, void *arg)
         .cookie = d->id.idiag_cookie[0] | (uint64_t)d->id.idiag_cookie[1] << 32,
         .uid = d->idiag_uid,
         .state = d->idiag_state,
+        .ifindex = (int)d->id.idiag_if,
     };
     f->found = true;
     return 0;
@@ -90,5 +91,20 @@ int sockfind(struct nl_sock *diag, const struct tuple *tuple, int ifindex, struc
         err = ask(diag, &any_peer, ifindex, &found);
     if (!err)
         *ret = found;
+    return err;
+}
+
+int sockfind_abort(struct nl_sock *diag, const struct tuple *tuple, int ifindex,
+                   const struct sockfind *socket)
+{
+    struct inet_diag_req_v2 req = request_of(tuple, ifindex);
+    struct nl_msg *msg = nlmsg_alloc_simple(SOCK_DESTROY, 0);
+    int err = -ENOMEM;
+
+    req.id.idiag_cookie[0] = (uint32_t)socket->cookie;
+    req.id.idiag_cookie[1] = (uint32_t)(socket->cookie >> 32);
+    if (msg && nlmsg_append(msg, &req, sizeof(req), NLMSG_ALIGNTO) == 0)
+        err = netlink_talk(diag, msg, NULL, NULL);
+    nlmsg_free(msg);
     return err;
 }

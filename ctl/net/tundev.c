@@ -44,7 +44,7 @@ static int attach(int fd, const char *name)
     return 0;
 }
 
-static int open_as(const char *name)
+int tundev_open(const char *name)
 {
     int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
@@ -57,14 +57,14 @@ static int open_as(const char *name)
     return fd;
 }
 
-int tundev_open(void)
+bool tundev_is_ours(const char *name)
 {
-    return open_as(TUNDEV_NAME);
+    return strcmp(name, TUNDEV_NAME) == 0 || strcmp(name, TUNDEV_RX_NAME) == 0;
 }
 
 int tundev_try(void)
 {
-    int fd = open_as("tcnscheck%d"); /* the kernel puts in a number that is free */
+    int fd = tundev_open("tcnscheck%d"); /* the kernel puts in a number that is free */
 
     if (fd < 0)
         return fd;
@@ -73,14 +73,14 @@ int tundev_try(void)
 }
 
 /* Applies change to the device and frees it. */
-static int apply(struct nl_sock *rtnl, struct rtnl_link *change)
+static int apply(struct nl_sock *rtnl, const char *name, struct rtnl_link *change)
 {
     struct rtnl_link *which = rtnl_link_alloc();
     struct nl_msg *msg = NULL;
     int err = -ENOMEM;
 
     if (which && change) {
-        rtnl_link_set_ifindex(which, (int)if_nametoindex(TUNDEV_NAME));
+        rtnl_link_set_ifindex(which, (int)if_nametoindex(name));
         err = netlink_errno(rtnl_link_build_change_request(which, change, 0, &msg));
     }
     if (!err)
@@ -93,37 +93,37 @@ static int apply(struct nl_sock *rtnl, struct rtnl_link *change)
 
 /* Without this the kernel adds a link-local address and solicits routers on the
  * device. Fails where IPv6 is off, and then there is nothing to avoid. */
-static void forbid_ipv6_addresses(struct nl_sock *rtnl)
+static void forbid_ipv6_addresses(struct nl_sock *rtnl, const char *name)
 {
     struct rtnl_link *change = rtnl_link_alloc();
 
     if (!change)
         return;
     rtnl_link_inet6_set_addr_gen_mode(change, IN6_ADDR_GEN_MODE_NONE);
-    (void)apply(rtnl, change);
+    (void)apply(rtnl, name, change);
 }
 
-int tundev_set_mtu(struct nl_sock *rtnl, int mtu)
+int tundev_set_mtu(struct nl_sock *rtnl, const char *name, int mtu)
 {
     struct rtnl_link *change = rtnl_link_alloc();
 
     if (change)
         rtnl_link_set_mtu(change, (unsigned)mtu);
-    return apply(rtnl, change);
+    return apply(rtnl, name, change);
 }
 
-int tundev_start(struct nl_sock *rtnl, int mtu)
+int tundev_start(struct nl_sock *rtnl, const char *name, int mtu)
 {
-    int err = tundev_set_mtu(rtnl, mtu);
+    int err = tundev_set_mtu(rtnl, name, mtu);
     if (err)
         return err;
-    forbid_ipv6_addresses(rtnl);
+    forbid_ipv6_addresses(rtnl, name);
     struct rtnl_link *change = rtnl_link_alloc();
     if (change) {
         rtnl_link_set_flags(change, IFF_UP);
         rtnl_link_set_txqlen(change, TX_QUEUE_LEN);
     }
-    return apply(rtnl, change);
+    return apply(rtnl, name, change);
 }
 
 /* Linux 6.3; headers may be older. */

@@ -215,6 +215,14 @@ class Ns(Namespace):
     def log_path(self):
         return self.lab.file(f"{self.short}.daemon.log")
 
+    def forbid_programs(self):
+        """From the next up() on: without the device that its programs would hand packets to, the
+        daemon uses chains and packet sockets, as on older kernels."""
+        self.ip("tuntap", "add", "tcpcrypt1", "mode", "tun")
+
+    def allow_programs(self):
+        self.ip("link", "del", "tcpcrypt1")
+
     def up(self, *args, **kwargs):
         if "--bypass" not in args:
             args += ("--bypass", "none")

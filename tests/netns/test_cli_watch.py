@@ -335,7 +335,7 @@ def test_status(lab):
     lines = text.splitlines()
     expect(len(lines) <= 24 and max(map(len, lines)) <= 80, "one screen", text)
     for pattern in (rf"^daemon +version [\d.]+, process {st['pid']}, worker {st['worker_pid']}, up",
-                    rf"^namespace +{st['netns']}, uplinks: eth0$", "^policy +prefer; ",
+                    rf"^namespace +{st['netns']}, uplinks: eth0 \(programs\)$", "^policy +prefer; ",
                     "^bypassed +22, 443, ", "^exchanges +Curve25519, Curve448, P-256, P-521$",
                     "^ciphers +AES-128-GCM, AES-256-GCM, ", "keep-alive 30 s",
                     r"^connections +2 opened: 1 encrypted \(0 resumed\), 1 clear; 0 refused, ",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """TCP that is left to the kernel, or cannot be carried: link-local, sockets of one device."""
 import contextlib
+import errno
 import json
 import re
 import socket
@@ -121,24 +122,20 @@ def bound_socket(ns, family, dev=b"eth0"):
     return s
 
 
-def is_refused(fn):
-    """Return: whether it ended in ECONNREFUSED, and at once."""
+def is_refused(fn, error=errno.ECONNREFUSED, within=0.5):
     start = time.monotonic()
     try:
         fn().close()
-    except ConnectionRefusedError:
-        return time.monotonic() - start < 0.5
+    except OSError as e:
+        return e.errno == error and time.monotonic() - start < within
     return False
 
 
-def test_socket_of_the_uplink(lab):
-    """Bound to the device it cannot go through the tunnel: refused, and not clear."""
-    _, a, b = lab.star("a", "b")
-    a.up("--bypass", "22")
+def sockets_of_the_uplink(a, b, refusals):
     for family, here, there, any_addr in ((socket.AF_INET, a.ip4, b.ip4, None),
                                           (socket.AF_INET6, a.ip6, b.ip6, "::")):
         with b.listen(80, any_addr) as listener, bound_socket(a, family) as c:
-            expect(is_refused(lambda: c.connect((there, 80)) or c), "outbound, at once", there)
+            expect(is_refused(lambda: c.connect((there, 80)) or c, *refusals[family]), "outbound", there)
             listener.settimeout(0.2)
             with contextlib.suppress(socket.timeout):
                 listener.accept()
@@ -151,6 +148,26 @@ def test_socket_of_the_uplink(lab):
             listener.listen()
             expect(is_refused(lambda: b.connect(here, 81)), "inbound, at once", here)
     expect_eq(rst_unknown(a), 0, "the tunnel sees no answers to what it did not send")
+
+
+def test_socket_of_the_uplink(lab):
+    """Bound to the device it cannot go through the tunnel: refused, and not clear."""
+    _, a, b = lab.star("a", "b")
+    a.forbid_programs()
+    a.up("--bypass", "22")
+    refused = (errno.ECONNREFUSED,)
+    sockets_of_the_uplink(a, b, {socket.AF_INET: refused, socket.AF_INET6: refused})
+
+
+def test_socket_of_the_uplink_with_programs(lab):
+    """The kernel takes an IPv4 peer of such a socket for a neighbour, which must answer first."""
+    _, a, b = lab.star("a", "b")
+    a.up("--bypass", "22")
+    sockets_of_the_uplink(a, b, {socket.AF_INET: (errno.EHOSTUNREACH, 5),
+                                 socket.AF_INET6: (errno.ECONNABORTED,)})
+    a.ip("neigh", "replace", b.ip4, "lladdr", "02:00:00:00:00:01", "dev", "eth0")
+    with bound_socket(a, socket.AF_INET) as c:
+        expect(is_refused(lambda: c.connect((b.ip4, 80)) or c, errno.ECONNABORTED), "a neighbour's")
 
 
 def test_rules_flushed(lab):
@@ -281,7 +298,7 @@ def test_fragments_and_the_kernel(lab):
                     own, to_closed, to_open = (port, 80), (port + 1, 23), (port + 2, 22)
                     from_bypassed = 22, port + 3
                     want = {to_closed: refused, to_open: accepted}
-                    if policy == "prefer":
+                    if policy == "prefer" or src == local[0]:
                         want[from_bypassed] = refused
                     if src == local[0]:
                         want[own] = accepted
@@ -406,11 +423,15 @@ def test_many_bypassed_ports(lab):
             (f"{spread},10000-10960", (10, 630, 10000, 10960), (9, 631, 10961), 0),
             ("61000-65534", (61000, 65534), (60999, 65535), 2),
             (f"{spread},1024-20000", (10, 630, 1024, 20000), (9, 640, 1023, 20001), 2)):
-        a.up("--bypass", bypass)
-        expect_eq([p for p in native + ours if is_native(p)], list(native), bypass)
-        tables = a.run("nft", "list", "ruleset").stdout
-        expect_eq(tables.count("flags interval"), intervals, bypass)
-        a.down()
+        for programs in (True, False):
+            if not programs:
+                a.forbid_programs()
+            a.up("--bypass", bypass)
+            expect_eq([p for p in native + ours if is_native(p)], list(native), (bypass, programs))
+            tables = a.run("nft", "list", "ruleset").stdout
+            expect_eq(tables.count("flags interval"), 0 if programs else intervals, bypass)
+            a.down()
+        a.allow_programs()
 
 
 def test_the_last_port_is_refused(lab):

@@ -201,7 +201,7 @@ def test_forwarding_that_begins_later(lab):
     up(h)
 
     def notes():
-        return "set forwarded " in h.run("nft", "list", "table", "netdev", "tcpcrypt-ns").stdout
+        return "set forwarded " in h.run("nft", "list", "ruleset").stdout
 
     expect(not notes(), "nothing is noted where nothing is forwarded")
     h.sysctl("net.ipv4.ip_forward", 1)

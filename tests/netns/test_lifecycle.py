@@ -502,12 +502,20 @@ def test_routes_to_other_interfaces_stay_native(lab):
 
 
 def test_strict_reverse_path_filter(lab):
+    """Switched on before or after us."""
     r, a, b = lab.star("a", "b")
     for ns in (a, b):
         ns.sysctl("net.ipv4.conf.all.rp_filter", 1)
         ns.up()
     expect(try_once(a, b, 80), "out")
     expect(try_once(b, a, 81), "in")
+    for value, names_tcp in ((0, False), (1, True)):
+        for ns in (a, b):
+            ns.sysctl("net.ipv4.conf.all.rp_filter", value)
+            wait_for(lambda: ("iif tcpcrypt0 ipproto tcp nop" in ns.ip("rule")) == names_tcp, 2,
+                     "a rule that follows")
+        expect(try_once(a, b, 80), "out")
+        expect(try_once(b, a, 81), "in")
 
 
 def test_namespace_goes_away_under_the_daemon(lab):

@@ -234,7 +234,7 @@ def test_fragments(lab):
         for off_more in (1, 5 << 3, 0):
             part = struct.pack(">BBHI", 6, 0, off_more, 1) + segment6[:40]
             i.send_ip(build_ip(t.b.ip6, t.a.ip6, part, proto=44))
-        t.counted("drop_fragment", 5)
+        t.counted("drop_fragment", 2)  # first ones; the kernel never completes the others
         t.unharmed()
 
 

@@ -168,7 +168,7 @@ size_t tunnel_flow_cnt(const struct tunnel *t)
     return 0;
 }
 
-int tunnel_add_uplink(struct tunnel *t, int ifindex, int fd)
+int tunnel_add_uplink(struct tunnel *t, int ifindex, int fd, int rx_fd)
 {
     return -1;
 }
