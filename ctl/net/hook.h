@@ -6,8 +6,8 @@
  * by, and hands it over likewise: the worker then has its socket aborted. See hookprog.h for what
  * they leave alone.
  *
- * Why: chains, and packet sockets that receive, cost the traffic that is not ours three times as
- * much (docs/PERFORMANCE.md).
+ * Why: UDP and bypassed ports pay two to four times as much for chains and for packet sockets that
+ * receive (docs/PERFORMANCE.md).
  *
  * Only Ethernet devices that are deleted with their namespace take them (veth, macvlan and the
  * like): a card goes back to the host, and would take them along.
