@@ -290,6 +290,7 @@ def test_receiving_device_set_down(lab):
     for dev in ("tcpcrypt0", "tcpcrypt1"):
         a.ip("link", "set", dev, "down")
         wait_for(lambda: ",UP" in a.ip("link", "show", "dev", dev), 3, f"{dev} is up")
+        wait_for(lambda: "dev tcpcrypt0" in a.ip("route", "show", "table", "8548"), 3, "routes")
         expect_encrypted(a, b)
 
 
