@@ -175,7 +175,7 @@ static int32_t word_of(const struct addr *a, int word)
     return ret;
 }
 
-/* Copies len bytes at OFF + off of the frame to STACK_BYTES; to short if there are fewer. */
+/* Copies len bytes at OFF + off of the frame to STACK_BYTES; to too_short if there are fewer. */
 static void load_bytes(struct program *p, int32_t off, int32_t len, enum label too_short)
 {
     copy(p, R1, CTX);
@@ -269,6 +269,14 @@ static void add_fragment(struct program *p)
 #define TCP4_OFF    (ETH_HLEN + 20) /* without options */
 #define TCP6_OFF    (ETH_HLEN + 40)
 
+/* R2: as add_linear() leaves it. */
+static void add_near_ports(struct program *p, int off)
+{
+    load_ports(p, R2, off);
+    set(p, OFF, off);
+    jump(p, PORTS);
+}
+
 /* Of most packets: nothing else is asked of what is not TCP, and no helper of what is. */
 static void add_near_ip4(struct program *p)
 {
@@ -282,9 +290,7 @@ static void add_near_ip4(struct program *p)
     jump_if(p, BPF_JSET, R0, htons(0x1fff), IP4_HEADER);
     if (!p->ingress)
         add_no_socket(p);
-    load_ports(p, R2, TCP4_OFF);
-    set(p, OFF, TCP4_OFF);
-    jump(p, PORTS);
+    add_near_ports(p, TCP4_OFF);
 }
 
 static void add_ip4(struct program *p)
@@ -372,9 +378,7 @@ static void add_near_ip6(struct program *p)
     add_link_local(p);
     load(p, BPF_H, R0, R2, ETH_HLEN + IP6_DST_OFF);
     add_link_local(p);
-    load_ports(p, R2, TCP6_OFF);
-    set(p, OFF, TCP6_OFF);
-    jump(p, PORTS);
+    add_near_ports(p, TCP6_OFF);
 }
 
 static void add_ip6(struct program *p)

@@ -47,18 +47,6 @@ static int set_kernel(struct netcfg *n, const struct ingress_policy *policy)
     return err ? err : netcfg_set_ingress(n, policy);
 }
 
-/* Of those after the change, the ones that the kernel carried before it: a SYN that was sent after
- * it waits in the TUN device, and may be encrypted. */
-static void keep_older(struct sockdiag_list *after, const struct sockdiag_list *before)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < after->cnt; i++)
-        if (after->sockets[i].state != TCP_SYN_SENT || sockdiag_has(before, &after->sockets[i]))
-            after->sockets[kept++] = after->sockets[i];
-    after->cnt = kept;
-}
-
 static int change_bypass(struct netcfg *n, const struct ingress_policy *policy,
                          struct sockdiag_list *ret_older, char err[NETCFG_ERROR_LEN])
 {
@@ -78,7 +66,7 @@ static int change_bypass(struct netcfg *n, const struct ingress_policy *policy,
         (void)set_kernel(n, &n->policy);
         e = netcfg_fail(err, e, "cannot change what is bypassed: %s", strerror(-e));
     } else {
-        keep_older(ret_older, &before);
+        netcfg_keep_older(ret_older, &before);
     }
     sockdiag_done(&before);
     return e;

@@ -12,6 +12,12 @@
 #include "ctl/net/netcfg.h"
 #include "ctl/net/netwatch.h"
 
+/* Addresses of the namespace, each once. */
+struct netcfg_own {
+    struct addr addrs[HOOKPROG_OWN_MAX_CNT];
+    size_t cnt;
+};
+
 struct netcfg {
     struct nl_sock *rtnl;
     struct nl_sock *diag;
@@ -25,9 +31,8 @@ struct netcfg {
     size_t tun_gso_max_len;
     int rx_fd; /* of the receiving TUN device; -1: programs cannot be had here, see hook.h */
     int rx_ifindex;
-    int hooked; /* the uplink whose packets programs hand over; 0: none */
-    struct addr own[HOOKPROG_OWN_MAX_CNT]; /* addresses whose TCP they take; unique */
-    size_t own_cnt;
+    int hooked;             /* the uplink whose packets programs hand over; 0: none */
+    struct netcfg_own own;  /* whose TCP the programs take */
     bool may_have_programs; /* at any device; at first those of a dead daemon */
     struct links named;     /* by the user; none: links.h finds them */
     struct links uplinks, native;
@@ -69,6 +74,9 @@ struct netcfg_choice {
 
 /* Sets n and addrs of c. Return: 0; -errno. */
 int netcfg_choose(struct netcfg *n, struct netcfg_choice *c, struct sockdiag_list *ret);
+/* Of those after a change, keeps the ones that the kernel carried before it: a SYN that was sent
+ * after it waits in the TUN device, and may be encrypted. before: sorted. */
+void netcfg_keep_older(struct sockdiag_list *after, const struct sockdiag_list *before);
 /* Keeps a list of those that are being opened. Return: 0; -errno. */
 int netcfg_note_opening(struct netcfg *n);
 /* For mirror_sync(); ctx: n. */

@@ -43,19 +43,12 @@ static bool can_forward(struct netcfg *n, int uplink)
            forwarding_is_possible(n->rtnl);
 }
 
-/* Addresses of the namespace, each once. */
-struct own {
-    struct addr addrs[HOOKPROG_OWN_MAX_CNT];
-    size_t cnt;
-};
-
 /* Return: whether that is all of them. */
-static bool list_own(struct netcfg *n, struct own *ret)
+static bool list_own(struct netcfg *n, struct netcfg_own *ret)
 {
     struct addrs all;
     bool fits = true;
 
-    ret->cnt = 0;
     if (addrs_load(n->rtnl, &all) < 0)
         return false;
     for (size_t i = 0; i < all.cnt; i++) {
@@ -74,12 +67,13 @@ static bool list_own(struct netcfg *n, struct own *ret)
 
 /* The usual container: one device that takes programs, few addresses, nothing that is bypassed by
  * address, nothing to forward. Return: that device; 0: it needs the chains. */
-static int find_hooked(struct netcfg *n, const struct ingress_policy *policy, struct own *ret_own)
+static int find_hooked(struct netcfg *n, const struct ingress_policy *policy,
+                       struct netcfg_own *ret_own)
 {
     const struct links_entry *only = NULL;
 
-    ret_own->cnt = 0;
-    if (n->rx_fd < 0 || policy->bypass.match_cnt > 0 || !list_own(n, ret_own))
+    *ret_own = (struct netcfg_own){.cnt = 0};
+    if (n->rx_fd < 0 || policy->bypass.match_cnt > 0)
         return 0;
     for (size_t i = 0; i < n->uplinks.cnt; i++) {
         if (n->uplinks.entries[i].ifindex == 0)
@@ -88,13 +82,13 @@ static int find_hooked(struct netcfg *n, const struct ingress_policy *policy, st
             return 0;
         only = &n->uplinks.entries[i];
     }
-    return only && only->hookable && ret_own->cnt > 0 && !can_forward(n, only->ifindex)
-               ? only->ifindex
-               : 0;
+    if (!only || !only->hookable || can_forward(n, only->ifindex))
+        return 0;
+    return list_own(n, ret_own) && ret_own->cnt > 0 ? only->ifindex : 0;
 }
 
 static int set_hook(struct netcfg *n, int uplink, const struct ingress_policy *policy,
-                    const struct own *own)
+                    const struct netcfg_own *own)
 {
     struct hookprog_config cfg = {
         .bypass = &policy->bypass,
@@ -105,8 +99,7 @@ static int set_hook(struct netcfg *n, int uplink, const struct ingress_policy *p
     };
 
     n->may_have_programs = true;
-    memcpy(n->own, own->addrs, sizeof(n->own));
-    n->own_cnt = own->cnt;
+    n->own = *own;
     return hook_set(uplink, &cfg);
 }
 
@@ -124,7 +117,7 @@ static void remove_hook(void)
 
 int netcfg_set_ingress(struct netcfg *n, const struct ingress_policy *policy)
 {
-    struct own own;
+    struct netcfg_own own;
     int uplink = find_hooked(n, policy, &own);
     int err = uplink ? set_hook(n, uplink, policy, &own) : 0;
 
@@ -145,10 +138,10 @@ int netcfg_set_ingress(struct netcfg *n, const struct ingress_policy *policy)
 
 int netcfg_follow_ingress(struct netcfg *n)
 {
-    struct own own;
+    struct netcfg_own own;
     int uplink = find_hooked(n, &n->policy, &own);
-    bool same =
-        own.cnt == n->own_cnt && memcmp(own.addrs, n->own, own.cnt * sizeof(own.addrs[0])) == 0;
+    bool same = own.cnt == n->own.cnt &&
+                memcmp(own.addrs, n->own.addrs, own.cnt * sizeof(own.addrs[0])) == 0;
 
     if (uplink == n->hooked && (!uplink || same || set_hook(n, uplink, &n->policy, &own) == 0))
         return 0;

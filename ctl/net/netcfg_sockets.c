@@ -75,22 +75,22 @@ int netcfg_list_sockets(struct netcfg *n, struct sockdiag_list *ret)
     return netcfg_choose(n, &c, ret);
 }
 
-/* A SYN that was sent after the rules were set waits in the TUN device, and may
- * still be encrypted: only those sent before go on as they began. */
-int netcfg_list_older(struct netcfg *n, struct sockdiag_list *ret)
+void netcfg_keep_older(struct sockdiag_list *after, const struct sockdiag_list *before)
 {
     size_t kept = 0;
 
+    for (size_t i = 0; i < after->cnt; i++)
+        if (after->sockets[i].state != TCP_SYN_SENT || sockdiag_has(before, &after->sockets[i]))
+            after->sockets[kept++] = after->sockets[i];
+    after->cnt = kept;
+}
+
+int netcfg_list_older(struct netcfg *n, struct sockdiag_list *ret)
+{
     int err = netcfg_list_sockets(n, ret);
     if (err)
         return err;
-    for (size_t i = 0; i < ret->cnt; i++) {
-        const struct sockdiag_socket *s = &ret->sockets[i];
-
-        if (s->state != TCP_SYN_SENT || sockdiag_has(&n->opening, s))
-            ret->sockets[kept++] = *s;
-    }
-    ret->cnt = kept;
+    netcfg_keep_older(ret, &n->opening);
     sockdiag_sort(ret);
     sockdiag_done(&n->opening);
     return 0;

@@ -10,9 +10,9 @@ import threading
 import tcx
 from lab import Failure, binary, expect, expect_eq, wait_for
 
-SO_BINDTODEVICE = 25
 MARK = b"plaintext of hooks that must not be seen on any wire! "
 OURS = {"ingress": "tcpcrypt_in", "egress": "tcpcrypt_out"}
+
 
 # --- What is set up --------------------------------------------------------------------
 
@@ -181,26 +181,13 @@ def no_plaintext(*captures):
         cap.stop()
         expect(not cap.has_bytes(MARK[:32]), "plaintext on the wire")
 
+
 def link(lab, *opts):
     """a, attached, and b on one link: the kernel takes a bound socket's IPv4 peer for a neighbour."""
-    a, b = lab.ns("a"), lab.ns("b")
-    lab.veth(a, "eth0", b, "eth0")
-    for i, h in enumerate((a, b), 1):
-        h.ip4, h.ip6 = f"10.78.0.{i}", f"fd78::{i}"
-        h.ip("addr", "add", f"{h.ip4}/24", "dev", "eth0")
-        h.ip("addr", "add", f"{h.ip6}/64", "dev", "eth0", "nodad")
-        h.ip("route", "add", "default", "via", "10.78.0.254")
-        h.ip("-6", "route", "add", "default", "via", "fd78::254")
+    a, b = lab.neighbours()
     a.up(*opts)
     expect_eq(form(a), "programs")
     return a, b
-
-
-def bound_socket(ns, family=socket.AF_INET, timeout=5):
-    s = ns.socket(family)
-    s.settimeout(timeout)
-    s.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, b"eth0\0")
-    return s
 
 
 def both_families(a, b):

@@ -166,6 +166,13 @@ class Ns(Namespace):
         with self.inside():
             return socket.socket(family, kind, proto)
 
+    def bound_socket(self, family, timeout=5):
+        """A TCP socket of eth0 only."""
+        s = self.socket(family)
+        s.settimeout(timeout)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
+        return s
+
     def listen(self, port, addr=None, backlog=128):
         """A TCP socket that listens at all addresses of one family (addr: one of it)."""
         six = addr is not None and ":" in addr
@@ -294,6 +301,18 @@ class Lab:
                   "peer", "name", b_if, "mtu", str(mtu), "netns", b.name)
         a.ip("link", "set", a_if, "up")
         b.ip("link", "set", b_if, "up")
+
+    def neighbours(self):
+        """Two hosts on one link, with global addresses, IPv4 and IPv6."""
+        hosts = a, b = self.ns("a"), self.ns("b")
+        self.veth(a, "eth0", b, "eth0")
+        for i, h in enumerate(hosts, 1):
+            h.ip4, h.ip6 = f"10.78.0.{i}", f"fd78::{i}"
+            h.ip("addr", "add", f"{h.ip4}/24", "dev", "eth0")
+            h.ip("addr", "add", f"{h.ip6}/64", "dev", "eth0", "nodad")
+            h.ip("route", "add", "default", "via", "10.78.0.254")
+            h.ip("-6", "route", "add", "default", "via", "fd78::254")
+        return hosts
 
     def star(self, *names, mtu=1500):
         """A router r and hosts around it, each in a subnet of its own, IPv4 and IPv6."""

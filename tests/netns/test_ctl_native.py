@@ -20,19 +20,6 @@ def link_local(ns, dev="eth0"):
     return wait_for(look, what="a link-local address")[1]
 
 
-def pair(lab):
-    """Two hosts on one link, with global addresses too."""
-    a, b = lab.ns("a"), lab.ns("b")
-    lab.veth(a, "eth0", b, "eth0")
-    for i, h in enumerate((a, b), 1):
-        h.ip4, h.ip6 = f"10.78.0.{i}", f"fd78::{i}"
-        h.ip("addr", "add", f"{h.ip4}/24", "dev", "eth0")
-        h.ip("addr", "add", f"{h.ip6}/64", "dev", "eth0", "nodad")
-        h.ip("route", "add", "default", "via", "10.78.0.254")
-        h.ip("-6", "route", "add", "default", "via", "fd78::254")
-    return a, b
-
-
 def index(ns, dev="eth0"):
     with ns.inside():
         return socket.if_nametoindex(dev)
@@ -70,7 +57,7 @@ def status(ns, check=True):
 
 def test_link_local(lab):
     """Out and in, at a host that is attached and one that is not, as without us."""
-    a, b = pair(lab)
+    a, b = lab.neighbours()
     a.up("--policy", "require")
     with b.listen(80, "::") as listener, connect_scoped(a, link_local(b), 80) as c:
         echo(listener, c)
@@ -85,7 +72,7 @@ def test_link_local(lab):
 
 def test_link_local_outlives_us(lab):
     """Neither up, nor a worker that dies, nor down ends it."""
-    a, b = pair(lab)
+    a, b = lab.neighbours()
     with b.listen(80, "::") as listener, connect_scoped(a, link_local(b), 80) as c:
         s, _ = listener.accept()
         with s:
@@ -102,7 +89,7 @@ def test_link_local_outlives_us(lab):
 
 def test_global_from_link_local(lab):
     """Between a link-local and a global address of the same link."""
-    a, b = pair(lab)
+    a, b = lab.neighbours()
     a.up()
     with b.listen(80, "::") as listener, a.socket(socket.AF_INET6) as c:
         c.settimeout(5)
@@ -110,16 +97,6 @@ def test_global_from_link_local(lab):
         c.connect((b.ip6, 80))
         echo(listener, c)
     expect_eq(a.sessions(), [])
-
-
-SO_BINDTODEVICE = 25
-
-
-def bound_socket(ns, family, dev=b"eth0"):
-    s = ns.socket(family)
-    s.settimeout(5)
-    s.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, dev + b"\0")
-    return s
 
 
 def is_refused(fn, error=errno.ECONNREFUSED, within=0.5):
@@ -134,16 +111,16 @@ def is_refused(fn, error=errno.ECONNREFUSED, within=0.5):
 def sockets_of_the_uplink(a, b, refusals):
     for family, here, there, any_addr in ((socket.AF_INET, a.ip4, b.ip4, None),
                                           (socket.AF_INET6, a.ip6, b.ip6, "::")):
-        with b.listen(80, any_addr) as listener, bound_socket(a, family) as c:
+        with b.listen(80, any_addr) as listener, a.bound_socket(family) as c:
             expect(is_refused(lambda: c.connect((there, 80)) or c, *refusals[family]), "outbound", there)
             listener.settimeout(0.2)
             with contextlib.suppress(socket.timeout):
                 listener.accept()
                 raise AssertionError("it came through")
-        with b.listen(22, any_addr) as listener, bound_socket(a, family) as c:
+        with b.listen(22, any_addr) as listener, a.bound_socket(family) as c:
             c.connect((there, 22))
             echo(listener, c)
-        with bound_socket(a, family) as listener:
+        with a.bound_socket(family) as listener:
             listener.bind(("", 81))
             listener.listen()
             expect(is_refused(lambda: b.connect(here, 81)), "inbound, at once", here)
@@ -166,7 +143,7 @@ def test_socket_of_the_uplink_with_programs(lab):
     sockets_of_the_uplink(a, b, {socket.AF_INET: (errno.EHOSTUNREACH, 5),
                                  socket.AF_INET6: (errno.ECONNABORTED,)})
     a.ip("neigh", "replace", b.ip4, "lladdr", "02:00:00:00:00:01", "dev", "eth0")
-    with bound_socket(a, socket.AF_INET) as c:
+    with a.bound_socket(socket.AF_INET) as c:
         expect(is_refused(lambda: c.connect((b.ip4, 80)) or c, errno.ECONNABORTED), "a neighbour's")
 
 
@@ -436,7 +413,7 @@ def test_many_bypassed_ports(lab):
 
 def test_the_last_port_is_refused(lab):
     """The kernel's rules have no place for 65535: said before anything is changed."""
-    a, b = pair(lab)
+    a, b = lab.neighbours()
     before = a.snapshot()
     for args in (("--bypass", "1024-65535"), ("--bypass", "22,65535"),
                  ("--rule", f"bypass peer={b.ip4} port=1024-65535")):
@@ -450,7 +427,7 @@ def test_the_last_port_is_refused(lab):
 
 
 def test_rules_go_away(lab):
-    a, _ = pair(lab)
+    a, _ = lab.neighbours()
     link_local(a)
     before = a.snapshot()
     a.up()

@@ -8,7 +8,7 @@ import time
 
 import tap
 from hooks import (names, ids, form, wait_form, status, next_port, exchange, connected, state_at,
-                   expect_encrypted, no_plaintext, link, bound_socket, both_families, kill_both,
+                   expect_encrypted, no_plaintext, link, both_families, kill_both,
                    powerless, MARK)
 from lab import Failure, expect, expect_eq, expect_none_accepted, idle, wait_for
 from wire import ACK, RST, SYN, Capture, Injector, build_ip, build_tcp, mac
@@ -21,7 +21,7 @@ def test_bound_socket_is_aborted(lab):
     for family, _, there, any_addr in both_families(a, b):
         a.run("ping", "-c1", "-W2", there)  # the neighbour is known
         with b.listen(80, any_addr) as listener, Capture(b, "eth0") as cap, \
-                bound_socket(a, family) as c:
+                a.bound_socket(family) as c:
             start = time.monotonic()
             try:
                 c.connect((there, 80))
@@ -40,7 +40,7 @@ def test_bound_established_socket_is_aborted(lab):
     passes the tunnel by."""
     _, a, b = lab.star("a", "b")
     a.up("--bypass", "22")
-    with b.listen(22, "::") as listener, bound_socket(a, socket.AF_INET6) as c:
+    with b.listen(22, "::") as listener, a.bound_socket(socket.AF_INET6) as c:
         c.connect((b.ip6, 22))
         s, _ = listener.accept()
         with s, Capture(b, "eth0") as cap:
@@ -70,7 +70,7 @@ def test_bound_listener_survives(lab):
     """Neither who connects to it ends it, nor forged packets from its port."""
     a, b = link(lab)
     for family, here, there, _ in both_families(a, b):
-        with bound_socket(a, family) as listener, \
+        with a.bound_socket(family) as listener, \
                 Injector(b, "eth0").to_mac(mac(a, "eth0"), mac(b, "eth0")) as i:
             listener.bind((here, 81))
             listener.listen()
@@ -109,7 +109,7 @@ def test_forged_packets_end_no_connection(lab):
             out = stack.enter_context(connected(a, b, there, 80))
             back = stack.enter_context(connected(b, a, here, 81))
             with b.listen(22, any_addr) as listener:
-                bound = stack.enter_context(bound_socket(a, family))
+                bound = stack.enter_context(a.bound_socket(family))
                 bound.connect((there, 22))
                 s, _ = listener.accept()
                 s.settimeout(5)
@@ -126,13 +126,13 @@ def test_forged_packets_end_no_connection(lab):
 def test_bound_socket_to_a_bypassed_port(lab):
     a, b = link(lab, "--bypass", "22")
     for family, here, there, any_addr in both_families(a, b):
-        with b.listen(22, any_addr) as listener, bound_socket(a, family) as c:
+        with b.listen(22, any_addr) as listener, a.bound_socket(family) as c:
             c.connect((there, 22))
             s, _ = listener.accept()
             s.settimeout(5)
             with s:
                 exchange(c, s)
-        with bound_socket(a, family) as listener:
+        with a.bound_socket(family) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((here, 22))
             listener.listen()
@@ -150,7 +150,7 @@ def expect_closed(a, b):
         for family, here, there, any_addr in both_families(a, b):
             port = next_port()
             with b.listen(port, any_addr) as listener:
-                for sock in (a.socket(family), bound_socket(a, family)):
+                for sock in (a.socket(family), a.bound_socket(family)):
                     with sock:
                         sock.settimeout(0.3)
                         with contextlib.suppress(OSError):
