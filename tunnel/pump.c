@@ -64,12 +64,14 @@ static size_t gather(const struct leg *leg, struct iovec *iov, size_t *ret_cnt, 
     return len;
 }
 
-/* The application's urgent mark (RFC 8548 3.7), once it is near enough for the field. */
+/* The application's urgent mark (RFC 8548 3.7), once it is near enough for the field and
+ * its byte is here. Before, it may be as far as TCP's pointer reached, not as far as meant:
+ * were the truth then too far for the field, a byte that is not urgent would stay marked. */
 static bool urgent_mark(const struct leg *inner, uint16_t *ret_off)
 {
     uint32_t off;
 
-    if (!leg_has_urgent(inner, &off) || off > UINT16_MAX)
+    if (!leg_has_urgent(inner, &off) || off >= inner->rx_len || off > UINT16_MAX)
         return false;
     *ret_off = (uint16_t)off;
     return true;

@@ -504,8 +504,11 @@ static void note_urgent(struct leg *leg, const struct packet *packet)
     int32_t ahead = (int32_t)(packet->seq + packet->urgent - 1 - leg->pcb->rcv_nxt);
     if (ahead < 0)
         return; /* an old segment once more */
+    uint64_t pos = leg->rx_consumed_len + leg->rx_len + (uint32_t)ahead;
+    if (leg->rx_urgent_set && pos < leg->rx_urgent_pos)
+        return; /* it only moves forward (RFC 9293 3.10.7.4) */
     leg->rx_urgent_set = true;
-    leg->rx_urgent_pos = leg->rx_consumed_len + leg->rx_len + (uint32_t)ahead;
+    leg->rx_urgent_pos = pos;
 }
 
 void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)

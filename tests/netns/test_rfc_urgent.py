@@ -24,7 +24,7 @@ BYTES_RECEIVED_AT = 128  # in struct tcp_info
 # bytes before, bytes of the urgent send (the last one is the urgent byte), bytes behind
 SMALL = [(0, b"!", 0), (0, b"!", 10), (1, b"!", 1), (100, b"abc!", 100), (5000, b"!", 0),
          (5000, b"!", 5000)]
-LARGE = [(70_000, b"!", 70_000), (300_000, b"xyz!", 100_000)]
+LARGE = [(70_000, b"!", 70_000), (300_000, b"xyz!", 100_000), (3_000_000, b"xyz!", 100_000)]
 
 
 def text_of(size):
@@ -123,16 +123,20 @@ def test_encrypted_small(lab):
 
 @tap.timeout(90)
 def test_encrypted_large(lab):
-    """The mark lies farther ahead than the 16 bits of the field at first."""
+    """The mark lies farther ahead than the 16 bits of the field at first.
+
+    The kernel then points as far as they reach. What lies there is not urgent: taken
+    for it, it would be missing from the stream.
+    """
     compare(lab, LARGE, "ab", "encrypted")
 
 
 def test_clear_outbound(lab):
-    compare(lab, SMALL + LARGE[:1], "a", "clear")
+    compare(lab, SMALL + LARGE, "a", "clear")
 
 
 def test_clear_inbound(lab):
-    compare(lab, SMALL + LARGE[:1], "b", "clear")
+    compare(lab, SMALL + LARGE, "b", "clear")
 
 
 def test_several_marks_one_after_the_other(lab):

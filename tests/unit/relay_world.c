@@ -72,7 +72,8 @@ void new_connection(void)
     far.session = session_new(&far.cfg);
     far.taken = far.text_len = 0;
     far.fin = false;
-    far.urgent_at = 0;
+    far.urgent_announced = far.urgent_at = 0;
+    far.urgent_cnt = 0;
     far.err = TCNS_OK;
     memset(events, 0, sizeof(events));
 }
@@ -306,10 +307,15 @@ void net_sends_output(void)
 static void take_opened(struct session_rx *rx)
 {
     if (rx->urgent)
-        far.urgent_at = (uint32_t)(far.text_len + rx->urgent_off);
+        far.urgent_announced = far.text_len + rx->urgent_off;
     if (rx->data) {
         memcpy(far.text + far.text_len, buf_data(rx->data), rx->data->len);
         far.text_len += rx->data->len;
+    }
+    if (far.urgent_announced > 0 && far.urgent_announced < far.text_len) {
+        far.urgent_at = far.urgent_announced;
+        far.urgent_announced = 0;
+        far.urgent_cnt++;
     }
     buf_unref(rx->data);
     far.fin |= rx->fin;

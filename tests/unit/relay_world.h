@@ -23,8 +23,11 @@ struct far_host {
     uint8_t text[PATTERN_MAX_LEN];
     size_t text_len;
     bool fin;
-    enum tcns_err err;  /* why it stopped */
-    uint32_t urgent_at; /* position in text; 0: none */
+    enum tcns_err err; /* why it stopped */
+    /* Positions in text; 0: none. A mark that a later one overtakes before its byte has
+     * come marks nothing. */
+    size_t urgent_announced, urgent_at;
+    unsigned urgent_cnt; /* bytes that came marked */
 };
 
 extern struct far_host far;

@@ -747,7 +747,10 @@ static void test_urgent_in(void **state)
     send_urgent(100, 30, 5); /* announced, still under way */
     assert_true(leg_has_urgent(&peer.leg, &off));
     assert_int_equal(off, 15 + 99);
-    send_urgent(0, 35, 5); /* nothing before it */
+    send_urgent(50, 35, 5); /* sent before the last one, come behind it */
+    assert_true(leg_has_urgent(&peer.leg, &off));
+    assert_int_equal(off, 15 + 99);
+    send_urgent(0, 40, 5); /* nothing before it */
     assert_true(leg_has_urgent(&peer.leg, &off));
 }
 

@@ -98,15 +98,14 @@ static void test_back_pressure_plain(void **state)
 
 /* --- Urgent data ------------------------------------------------------------------------ */
 
-static void app_sends_urgent(const char *text)
+static void app_sends_urgent(const void *text, size_t len, uint16_t pointer)
 {
     struct packet packet;
-    size_t len = strlen(text);
     struct segment s = {
         .flags = PACKET_ACK | PACKET_URG, .seq = app.seq, .ack = app.ack, .data = text, .len = len};
     struct buf *b = peer_packet(&app, &s, &packet);
 
-    packet.urgent = (uint16_t)len;
+    packet.urgent = pointer;
     app.seq += (uint32_t)len;
     deliver(&app, b, &packet);
 }
@@ -116,17 +115,45 @@ static void test_urgent_through_frames(void **state)
     open_outbound();
     settle();
     check_both_ways();
-    app_sends_urgent("stop!");
+    app_sends_urgent("stop!", 5, 5);
     settle();
     assert_int_equal(far.text_len, 13);
     assert_int_equal(far.urgent_at, 12);
+    assert_int_equal(far.urgent_cnt, 1);
+}
+
+/* Is the urgent byte farther ahead than the pointer reaches, Linux writes the farthest,
+ * and means it until a later segment says more. A receiver that took it at its word
+ * would take a byte that is not urgent out of the stream. */
+static void test_urgent_far_ahead(void **state)
+{
+    enum { LEN = 1250, MARK = 140000, TOTAL = 160 * LEN };
+
+    open_outbound();
+    settle();
+    send_much(TOTAL); /* the window grows with what it is used for */
+    for (size_t off = 0; off < TOTAL; off += LEN) {
+        in_one_turn = off > 0; /* the first is on its way before the rest is known */
+        if (off > MARK)
+            peer_send(&app, PACKET_ACK, pattern(off), LEN);
+        else
+            app_sends_urgent(pattern(off), LEN,
+                             MARK + 1 - off < UINT16_MAX ? (uint16_t)(MARK + 1 - off) : UINT16_MAX);
+    }
+    in_one_turn = false;
+    run();
+    settle();
+    assert_int_equal(far.text_len, 2 * TOTAL);
+    assert_memory_equal(far.text + TOTAL, pattern(0), TOTAL);
+    assert_int_equal(far.urgent_at, TOTAL + MARK);
+    assert_int_equal(far.urgent_cnt, 1);
 }
 
 static void test_urgent_plain(void **state)
 {
     no_tcpcrypt_far();
     open_outbound();
-    app_sends_urgent("stop!");
+    app_sends_urgent("stop!", 5, 5);
     struct sent *s = wire_next(SIDE_OUTER);
     assert_true(s->p.flags & PACKET_URG);
     assert_int_equal(s->p.urgent, 5);
@@ -356,6 +383,7 @@ int main(void)
         TEST(test_back_pressure),
         TEST(test_back_pressure_plain),
         TEST(test_urgent_through_frames),
+        TEST(test_urgent_far_ahead),
         TEST(test_urgent_plain),
         TEST(test_soak),
     };
