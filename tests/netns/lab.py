@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -54,6 +55,25 @@ def wait_for(fn, timeout=5.0, what=None, interval=0.01):
         if time.monotonic() > deadline:
             raise Failure(f"not within {timeout} s: {what or getattr(fn, '__name__', fn)}")
         time.sleep(interval)
+
+
+@contextlib.contextmanager
+def connection(a, b, port=80, addr=None):
+    """Gives both ends of a connection from a to b, once b has heard five bytes."""
+    addr = addr or b.ip4
+    with b.listen(port, addr) as listener, a.connect(addr, port) as c:
+        s, _ = listener.accept()
+        with s:
+            s.settimeout(10)
+            c.sendall(b"hello")
+            expect_eq(s.recv(5), b"hello")
+            yield c, s
+
+
+def allow_open_files(cnt):
+    """Raises this process's soft limit to that many, if the hard one lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(cnt, hard)), hard))
 
 
 def expect_none_accepted(listener, seconds):

@@ -10,7 +10,7 @@ import subprocess
 
 import tap
 import schema
-from lab import binary, expect, expect_eq, wait_for
+from lab import binary, connection, expect, expect_eq, wait_for
 
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 
@@ -21,17 +21,6 @@ def ours(lab, *args):
     a.up(*args)
     b.up(*args)
     return a, b, c
-
-
-@contextlib.contextmanager
-def connection(a, b, port, addr=None):
-    with b.listen(port, addr or b.ip4) as listener, a.connect(addr or b.ip4, port) as c:
-        s, _ = listener.accept()
-        with s:
-            s.settimeout(10)
-            c.sendall(b"hello")
-            expect_eq(s.recv(5), b"hello")
-            yield c, s
 
 
 def verb(*args, **kwargs):

@@ -9,7 +9,7 @@ import threading
 import time
 
 import tap
-from lab import expect, expect_eq, wait_for
+from lab import connection, expect, expect_eq, wait_for
 
 NO_SESSION = "org.tcpcrypt.Ns1.NoSession"
 
@@ -90,22 +90,13 @@ def state_at(ns, sock, **params):
     return answer if isinstance(answer, str) else answer["session"]["state"]
 
 
-@contextlib.contextmanager
-def connection(a, b, addr, port):
-    with b.listen(port, addr) as listener, a.connect(addr, port) as c:
-        s, _ = listener.accept()
-        with s:
-            s.settimeout(10)
-            yield c, s
-
-
 # --- GetSession -----------------------------------------------------------------------------
 
 
 def test_get_session_both_ends(lab):
     _, a, b = lab.pair()
     for addr in (b.ip4, b.ip6):
-        with connection(a, b, addr, 80) as (c, s):
+        with connection(a, b, 80, addr) as (c, s):
             x = call(a, "GetSession", **tuple_of(c), wait=5000)["session"]
             y = call(b, "GetSession", **tuple_of(s), wait=5000)["session"]
             expect_eq((x["state"], y["state"]), ("encrypted", "encrypted"))
@@ -121,7 +112,7 @@ def test_get_session_both_ends(lab):
 
 def test_get_session_of_loopback_is_none(lab):
     _, a, _ = lab.pair()
-    with connection(a, a, "127.0.0.1", 80) as (c, s):
+    with connection(a, a, 80, "127.0.0.1") as (c, s):
         expect_eq(state_at(a, c), NO_SESSION)
 
 
@@ -174,7 +165,7 @@ def test_socket_off(lab):
         x, y = fresh(a, b, addr, 80, policy="off")
         expect_eq((x["state"], x["reason"]), ("clear", "socket-off"))
         expect_eq((y["state"], y["reason"]), ("clear", "peer-no-eno"))
-    with connection(a, b, b.ip4, 80) as (c, s):  # any other socket is as ever
+    with connection(a, b, 80) as (c, s):  # any other socket is as ever
         expect_eq(state_at(a, c, wait=5000), "encrypted")
 
 
@@ -289,7 +280,7 @@ def test_socket_wrong_calls(lab):
                       "a socket of another namespace")
         with a.socket(kind=socket.SOCK_DGRAM) as udp:
             expect_eq(ctl.call("GetSocket", udp), "org.tcpcrypt.Ns1.NoSocket")
-    with connection(a, b, b.ip4, 80) as (c, s):
+    with connection(a, b, 80) as (c, s):
         expect_eq(call(a, "SetSocket", c, policy="off"), "org.tcpcrypt.Ns1.AlreadyConnected")
 
 
@@ -302,21 +293,21 @@ def session_at(ns, sock):
 
 def test_mark_authenticated(lab):
     _, a, b = lab.pair()
-    with connection(a, b, b.ip6, 80) as (c, s):
+    with connection(a, b, 80, b.ip6) as (c, s):
         expect_eq(session_at(a, c)["authenticated"], False)
         expect_eq(call(a, "MarkAuthenticated", c), {})
         expect_eq(session_at(a, c)["authenticated"], True)
         expect_eq(session_at(b, s)["authenticated"], False, "each end for itself")
         expect_eq(json.loads(a.tcns("sessions", "--json").stdout)["sessions"][0]["authenticated"],
                   True)
-    with connection(a, b, b.ip4, 81) as (c, s):
+    with connection(a, b, 81) as (c, s):
         expect_eq(session_at(a, c)["authenticated"], False, "this one was not")
 
 
 def test_mark_needs_encryption(lab):
     _, a, b = lab.star("a", "b")
     a.up()
-    with connection(a, b, b.ip4, 80) as (c, s):
+    with connection(a, b, 80) as (c, s):
         expect_eq(call(a, "MarkAuthenticated", c), "org.tcpcrypt.Ns1.NotEncrypted")
         expect("authenticated" not in session_at(a, c), "without a session ID")
 
@@ -325,7 +316,7 @@ def test_who_may_name_a_tuple(lab):
     """The user who made the socket, root; nobody else. Who has the socket need not be either."""
     _, a, b = lab.pair()
     denied = "org.varlink.service.PermissionDenied"
-    with connection(a, b, b.ip4, 80) as (c, s):
+    with connection(a, b, 80) as (c, s):
         at = tuple_of(c)
         session_at(a, c)
         for method in ("MarkAuthenticated", "Forget"):
@@ -348,7 +339,7 @@ def test_who_may_name_a_tuple(lab):
 
 def test_forget(lab):
     _, a, b = lab.pair()
-    with connection(a, b, b.ip4, 80) as (c, s), connection(a, b, b.ip4, 81) as (c2, s2):
+    with connection(a, b, 80) as (c, s), connection(a, b, 81) as (c2, s2):
         for ns, sock in ((a, c), (b, s), (a, c2), (b, s2)):
             session_at(ns, sock)
         expect_eq(call(a, "GetCache")["resume"], 2)

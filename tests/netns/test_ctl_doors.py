@@ -4,7 +4,6 @@ who behave badly can spoil."""
 import contextlib
 import json
 import os
-import resource
 import shutil
 import socket
 import stat
@@ -13,7 +12,7 @@ import sys
 import time
 
 import tap
-from lab import binary, expect, expect_eq, wait_for
+from lab import allow_open_files, binary, expect, expect_eq, wait_for
 
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
 POWERLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
@@ -321,8 +320,7 @@ def test_stream_of_many(lab):
     a buffer each, however long the list is."""
     many = 4000
     _, a, b = lab.star("a", "b")
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * many + 1000), hard))
+    allow_open_files(2 * many + 1000)
     a.up()
     keep = []
     with b.listen(80, backlog=4096) as listener:

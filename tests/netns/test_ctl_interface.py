@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Every reply of the ctl socket, and what verbs print with --json, is as the published
 interface describes it, member by member."""
-import contextlib
 import json
 import socket
 
 import tap
-from lab import expect, expect_eq
+from lab import connection, expect, expect_eq
 from varlink import Interface
 
 
@@ -26,17 +25,6 @@ def calls(ns, method, more=False, **parameters):
             yield reply.get("error") or reply["parameters"]
             if not reply.get("continues"):
                 return
-
-
-@contextlib.contextmanager
-def connection(a, b, port):
-    with b.listen(port) as listener, a.connect(b.ip4, port) as c:
-        s, _ = listener.accept()
-        with s:
-            s.settimeout(10)
-            c.sendall(b"hello")
-            expect_eq(s.recv(5), b"hello")
-            yield c, s
 
 
 def test_replies(lab):

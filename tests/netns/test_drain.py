@@ -9,7 +9,7 @@ import socket
 import time
 
 import tap
-from lab import Failure, binary, expect, expect_eq, idle, wait_for
+from lab import Failure, binary, connection, expect, expect_eq, idle, wait_for
 from wire import Capture
 
 
@@ -19,15 +19,6 @@ def status(ns):
 
 def reasons(ns):
     return sorted(s["reason"] for s in ns.sessions())
-
-
-@contextlib.contextmanager
-def connected(src, dst, port):
-    with dst.listen(port) as listener, src.connect(dst.ip4, port) as out:
-        back, _ = listener.accept()
-        back.settimeout(10)
-        with back:
-            yield out, back
 
 
 def works(out, back, text=b"wombat"):
@@ -60,13 +51,13 @@ def start(ns, *args):
 def test_ends_with_the_last_connection(lab):
     r, a, b = lab.pair()
     with Capture(r, a.peer_if) as cap:
-        with connected(a, b, 7000) as (out, back), connected(b, a, 7001) as (out2, back2):
+        with connection(a, b, 7000) as (out, back), connection(b, a, 7001) as (out2, back2):
             works(out, back)
             works(out2, back2)
             p = start(a, "--drain=30")
             expect("2 connections left" in p.err(), "progress", p.err())
             works(out, back, b"still encrypted")
-            with connected(a, b, 7002) as (new, new_back), connected(b, a, 7003) as (in_, in_back):
+            with connection(a, b, 7002) as (new, new_back), connection(b, a, 7003) as (in_, in_back):
                 works(new, new_back, b"platypus in clear")
                 works(in_, in_back, b"echidna in clear")
                 expect_eq(reasons(a)[:2], ["draining", "draining"])
@@ -91,7 +82,7 @@ def test_ends_with_the_last_connection(lab):
 
 def test_time_is_up(lab):
     r, a, b = lab.pair()
-    with connected(a, b, 7000) as (out, back):
+    with connection(a, b, 7000) as (out, back):
         works(out, back)
         began = time.monotonic()
         p = a.tcns("down", "--drain=1")
@@ -110,7 +101,7 @@ def test_nothing_to_wait_for(lab):
 
 def test_refuse(lab):
     r, a, b = lab.pair()
-    with connected(a, b, 7000) as (out, back):
+    with connection(a, b, 7000) as (out, back):
         works(out, back)
         p = start(a, "--drain=30", "--drain-new", "refuse")
         for src, dst in ((a, b), (b, a)):
@@ -129,7 +120,7 @@ def test_refuse(lab):
 def test_policy_require_refuses(lab):
     """"clear" makes nothing clear that the policy wants encrypted."""
     r, a, b = lab.pair("--policy", "require")
-    with connected(a, b, 7000) as (out, back), Capture(r, a.peer_if) as cap:
+    with connection(a, b, 7000) as (out, back), Capture(r, a.peer_if) as cap:
         works(out, back)
         p = start(a, "--drain=30", "--drain-new", "clear")
         with b.listen(7001):
@@ -147,7 +138,7 @@ def test_policy_require_refuses(lab):
 
 def test_second_down_ends_at_once(lab):
     r, a, b = lab.pair()
-    with connected(a, b, 7000) as (out, back):
+    with connection(a, b, 7000) as (out, back):
         works(out, back)
         p = start(a, "--drain=60")
         began = time.monotonic()
@@ -160,7 +151,7 @@ def test_second_down_ends_at_once(lab):
 def test_client_goes_away(lab):
     """An interrupted "down --drain" drains on; another one sets the time anew."""
     r, a, b = lab.pair()
-    with connected(a, b, 7000) as (out, back):
+    with connection(a, b, 7000) as (out, back):
         works(out, back)
         pid = status(a)["pid"]
         p = start(a, "--drain=60")
@@ -176,7 +167,7 @@ def test_sigterm(lab):
     a.up("--drain", "60")
     b.up()
     pid = status(a)["pid"]
-    with connected(a, b, 7000) as (out, back):
+    with connection(a, b, 7000) as (out, back):
         works(out, back)
         os.kill(pid, signal.SIGTERM)
         idle(0.3)
@@ -187,7 +178,7 @@ def test_sigterm(lab):
     expect("tcpcrypt0" not in a.ip("link"), "all is taken away")
     a.up("--drain", "60")
     pid = status(a)["pid"]
-    with connected(a, b, 7000) as (out, back):
+    with connection(a, b, 7000) as (out, back):
         works(out, back)
         os.kill(pid, signal.SIGTERM)
         idle(0.3)
@@ -199,7 +190,7 @@ def test_sigterm(lab):
 def test_worker_dies_while_draining(lab):
     """Nothing is left to wait for then; and nothing of it goes out in clear."""
     r, a, b = lab.pair()
-    with connected(a, b, 7000) as (out, back), Capture(r, a.peer_if) as cap:
+    with connection(a, b, 7000) as (out, back), Capture(r, a.peer_if) as cap:
         works(out, back)
         p = start(a, "--drain=60")
         os.kill(status(a)["worker_pid"], signal.SIGKILL)

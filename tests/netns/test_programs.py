@@ -2,7 +2,6 @@
 """Real programs through the data path, each compared byte for byte or by its own report."""
 import hashlib
 import os
-import resource
 import selectors
 import socket
 import subprocess
@@ -10,7 +9,7 @@ import threading
 
 import programs
 import tap
-from lab import expect, expect_eq, wait_for
+from lab import allow_open_files, expect, expect_eq, wait_for
 
 GIB = 1 << 30
 
@@ -285,12 +284,6 @@ def _serve_echo(listener, count, errors):
                 done += 1
 
 
-def _many_files():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < 8192:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, hard), hard))
-
-
 @tap.timeout(120)
 def test_1000_connections_in_a_row(lab):
     _, a, b = lab.pair()
@@ -313,7 +306,7 @@ def test_1000_connections_in_a_row(lab):
 
 @tap.timeout(120)
 def test_1000_connections_at_once(lab):
-    _many_files()
+    allow_open_files(8192)
     _, a, b = lab.pair()
     errors, open_ = [], []
     with b.listen(7004, backlog=2048) as listener:

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tcpcrypt/resume.h"
+
 void pair_init(struct pair *p)
 {
     *p = (struct pair){.client_cfg = session_config_default, .server_cfg = session_config_default};
@@ -17,6 +19,19 @@ void pair_done(struct pair *p)
     session_free(p->server);
     p->client = NULL;
     p->server = NULL;
+}
+
+void pair_add_caches(struct pair *p, size_t slot_cnt)
+{
+    p->client_cfg.cache = resume_cache_new(slot_cnt);
+    p->server_cfg.cache = resume_cache_new(slot_cnt);
+}
+
+void pair_free_caches(struct pair *p)
+{
+    resume_cache_free(p->client_cfg.cache);
+    resume_cache_free(p->server_cfg.cache);
+    p->client_cfg.cache = p->server_cfg.cache = NULL;
 }
 
 void pair_new_sessions(struct pair *p)

@@ -30,6 +30,9 @@ struct pair {
 /* Default configurations; the caller may change them before pair_open(). */
 void pair_init(struct pair *p);
 void pair_done(struct pair *p);
+/* Resumption caches for both; freed when the sessions are gone. */
+void pair_add_caches(struct pair *p, size_t slot_cnt);
+void pair_free_caches(struct pair *p);
 
 /* New sessions, old ones freed. */
 void pair_new_sessions(struct pair *p);

@@ -25,11 +25,8 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    struct resume_cache *client = pair.client_cfg.cache, *server = pair.server_cfg.cache;
-
     pair_done(&pair);
-    resume_cache_free(client);
-    resume_cache_free(server);
+    pair_free_caches(&pair);
     return buf_total() == 0 ? 0 : -1; /* no buffer is lost */
 }
 
@@ -251,8 +248,7 @@ static bool check_resumption_flip(uint8_t tep, bool in_syn, size_t bit)
 
 static void test_flips_in_resumption_options(void **state)
 {
-    pair.client_cfg.cache = resume_cache_new(1);
-    pair.server_cfg.cache = resume_cache_new(1);
+    pair_add_caches(&pair, 1);
     for (size_t t = 0; t < sizeof(all_teps); t++) {
         size_t resumed_cnt = 0;
 

@@ -142,8 +142,7 @@ static void test_rekeyed(void **state)
 static void test_resumed(void **state)
 {
     pair_init(&pair);
-    pair.client_cfg.cache = resume_cache_new(4);
-    pair.server_cfg.cache = resume_cache_new(4);
+    pair_add_caches(&pair, 4);
     struct session_info info;
     for (int i = 0; i < 2; i++) {
         pair_new_sessions(&pair);
@@ -161,8 +160,7 @@ static void test_resumed(void **state)
         assert_int_equal(client_log.cnt, 2);
     }
     pair_done(&pair);
-    resume_cache_free(pair.client_cfg.cache);
-    resume_cache_free(pair.server_cfg.cache);
+    pair_free_caches(&pair);
 }
 
 /* A frame that is not authentic gives no key. */

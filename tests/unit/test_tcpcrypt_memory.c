@@ -176,8 +176,7 @@ static void test_freed_proposals_are_wiped(void **state)
 
     memset(secret.ss, 0x5e, sizeof(secret.ss));
     pair_init(&pair);
-    pair.client_cfg.cache = resume_cache_new(1);
-    pair.server_cfg.cache = resume_cache_new(1);
+    pair_add_caches(&pair, 1);
     resume_put(pair.client_cfg.cache, &secret, &peer, true);
     secret.original_role = SESSION_ROLE_B;
     resume_put(pair.server_cfg.cache, &secret, &peer, false);
@@ -190,8 +189,7 @@ static void test_freed_proposals_are_wiped(void **state)
     assert_true(pair.synack_len > 4); /* it was found */
     free_watched(&pair.client);
     free_watched(&pair.server);
-    resume_cache_free(pair.client_cfg.cache);
-    resume_cache_free(pair.server_cfg.cache);
+    pair_free_caches(&pair);
 }
 
 /* What was decrypted and is not authentic, or not whole yet, does not stay in a buffer

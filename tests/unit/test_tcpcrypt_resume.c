@@ -17,18 +17,14 @@ static struct pair pair;
 static int set_up(void **state)
 {
     pair_init(&pair);
-    pair.client_cfg.cache = resume_cache_new(8);
-    pair.server_cfg.cache = resume_cache_new(8);
+    pair_add_caches(&pair, 8);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    struct resume_cache *client = pair.client_cfg.cache, *server = pair.server_cfg.cache;
-
     pair_done(&pair);
-    resume_cache_free(client);
-    resume_cache_free(server);
+    pair_free_caches(&pair);
     return buf_total() == 0 ? 0 : -1;
 }
 

@@ -13,10 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "ctl_door.h"
 
 #define PLACES       16 /* CLIENTS_MAX of ctlserver.c */
 #define INPUT_MAX    (64 * 1024)
@@ -25,10 +26,8 @@
 
 struct fixture {
     struct ev_loop *loop;
-    struct ctlsock doors;
+    struct door door;
     struct ctlserver *server;
-    char dir[32];
-    struct sockaddr_un addr;
     unsigned calls, streams_done;
     struct ctlserver_client *watcher;
     unsigned resumed;
@@ -123,16 +122,9 @@ static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
 
-    strcpy(f->dir, "/tmp/tcns-ctl-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
-    f->addr.sun_family = AF_UNIX;
-    snprintf(f->addr.sun_path, sizeof(f->addr.sun_path), "%s/sock", f->dir);
-    f->doors = (struct ctlsock)CTLSOCK_NONE;
-    f->doors.path_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    assert_int_equal(bind(f->doors.path_fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
-    assert_int_equal(listen(f->doors.path_fd, 128), 0);
+    door_open(&f->door);
     f->loop = ev_loop_new(EVFLAG_AUTO);
-    f->server = ctlserver_new(f->loop, &f->doors, on_call, f);
+    f->server = ctlserver_new(f->loop, &f->door.sock, on_call, f);
     assert_non_null(f->server);
     *state = f;
     return 0;
@@ -144,22 +136,12 @@ static int tear_down(void **state)
 
     ctlserver_free(f->server);
     ev_loop_destroy(f->loop);
-    close(f->doors.path_fd);
-    unlink(f->addr.sun_path);
-    rmdir(f->dir);
+    door_close(&f->door);
     free(f);
     return 0;
 }
 
-/* --- A client ------------------------------------------------------------------ */
-
-static int client(struct fixture *f)
-{
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-
-    assert_int_equal(connect(fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
-    return fd;
-}
+/* --- Calls and replies ----------------------------------------------------------- */
 
 static void turn(struct fixture *f, int cnt)
 {
@@ -216,7 +198,7 @@ static bool is_hung_up(struct fixture *f, int fd)
 static void test_call(void **state)
 {
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
 
     say(fd, "{\"method\":\"t.Echo\",\"parameters\":{\"a\":1}}");
     json_t *r = hear(f, fd, 1);
@@ -235,7 +217,7 @@ static void test_call_in_pieces(void **state)
 {
     static const char call[] = "{\"method\":\"t.Echo\"}";
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
 
     for (size_t i = 0; i < sizeof(call); i++) {
         assert_int_equal(f->calls, 0);
@@ -251,7 +233,7 @@ static void test_call_in_pieces(void **state)
 static void test_pipelined_calls(void **state)
 {
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
 
     for (int i = 0; i < BIG_CALL_CNT; i++) {
         say(fd, "{\"method\":\"t.Big\"}");
@@ -267,7 +249,7 @@ static void test_pipelined_calls(void **state)
 static void test_oneway(void **state)
 {
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
 
     say(fd, "{\"method\":\"t.Echo\",\"oneway\":true}");
     say(fd, "{\"method\":\"t.Echo\",\"parameters\":{\"second\":true}}");
@@ -281,7 +263,7 @@ static void test_oneway(void **state)
 static void test_stream(void **state)
 {
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
 
     say(fd, "{\"method\":\"t.Count\",\"more\":true}");
     json_t *r = hear(f, fd, STREAM_CNT + 1);
@@ -294,7 +276,7 @@ static void test_stream(void **state)
 static void test_call_behind_a_stream_waits(void **state)
 {
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
 
     say(fd, "{\"method\":\"t.Count\",\"more\":true}");
     say(fd, "{\"method\":\"t.Echo\",\"parameters\":{\"last\":true}}");
@@ -307,7 +289,7 @@ static void test_call_behind_a_stream_waits(void **state)
 static void test_client_leaves_in_a_stream(void **state)
 {
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
 
     say(fd, "{\"method\":\"t.Count\",\"more\":true}");
     turn(f, 3);
@@ -320,7 +302,7 @@ static void test_client_leaves_in_a_stream(void **state)
 static void test_slow_client(void **state)
 {
     struct fixture *f = *state;
-    int slow = client(f), fast = client(f);
+    int slow = door_enter(&f->door), fast = door_enter(&f->door);
 
     say(slow, "{\"method\":\"t.Count\",\"more\":true}");
     turn(f, 2000);
@@ -336,7 +318,7 @@ static void test_slow_client(void **state)
 static void test_parked_call(void **state)
 {
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
 
     say(fd, "{\"method\":\"t.Park\"}");
     say(fd, "{\"method\":\"t.Echo\"}");
@@ -350,7 +332,7 @@ static void test_parked_call(void **state)
 static void test_push(void **state)
 {
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
 
     say(fd, "{\"method\":\"t.Watch\",\"more\":true}");
     turn(f, 5);
@@ -373,7 +355,7 @@ static void test_push(void **state)
 static void test_push_to_one_who_does_not_read(void **state)
 {
     struct fixture *f = *state;
-    int fd = client(f), cnt = 0;
+    int fd = door_enter(&f->door), cnt = 0;
 
     say(fd, "{\"method\":\"t.Watch\",\"more\":true}");
     turn(f, 5);
@@ -411,7 +393,7 @@ static void test_garbage_hangs_up(void **state)
     struct fixture *f = *state;
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        int fd = client(f);
+        int fd = door_enter(&f->door);
         say(fd, bad[i]);
         assert_true(is_hung_up(f, fd));
         close(fd);
@@ -422,7 +404,7 @@ static void test_garbage_hangs_up(void **state)
 static void test_endless_call_hangs_up(void **state)
 {
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
     char chunk[4096];
 
     memset(chunk, ' ', sizeof(chunk));
@@ -440,13 +422,13 @@ static void test_newcomer_takes_the_place_of_the_idlest(void **state)
     int fds[PLACES + 1];
 
     for (int i = 0; i < PLACES; i++) {
-        fds[i] = client(f);
+        fds[i] = door_enter(&f->door);
         turn(f, 2);
         usleep(1000); /* the loop's clock must advance between them */
     }
     say(fds[0], "{\"method\":\"t.Echo\"}"); /* so that the second is the idlest */
     json_decref(hear(f, fds[0], 1));
-    fds[PLACES] = client(f);
+    fds[PLACES] = door_enter(&f->door);
     turn(f, 4);
     for (int i = 0; i <= PLACES; i++) {
         assert_int_equal(is_hung_up(f, fds[i]), i == 1);
@@ -513,7 +495,7 @@ static int taken(struct fixture *f, int fd, int cnt)
 static void test_descriptor(void **state)
 {
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
     int passed = pipe_with('x');
 
     say_with(fd, TAKE, sizeof(TAKE), &passed, 1);
@@ -528,7 +510,7 @@ static void test_descriptor_among_calls(void **state)
 {
     static const char calls[] = ECHO "\0" TAKE "\0" TAKE;
     struct fixture *f = *state;
-    int fd = client(f);
+    int fd = door_enter(&f->door);
     int passed = pipe_with('y');
 
     assert_int_equal(send(fd, calls, 5, 0), 5);
@@ -547,7 +529,7 @@ static void test_descriptors_are_closed(void **state)
     struct fixture *f = *state;
     int fds[4];
     int start = open_fd_cnt();
-    int fd = client(f);
+    int fd = door_enter(&f->door);
 
     say(fd, ECHO);
     json_decref(hear(f, fd, 1));

@@ -15,16 +15,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "ctl_door.h"
 
 /* --- A daemon and a client ------------------------------------------------------- */
 
 struct fixture {
     struct ev_loop *loop;
-    struct ctlsock doors;
+    struct door door;
     struct ctlserver *server;
     struct tunnel tunnel;
     struct daemon_options opts;
@@ -32,8 +33,6 @@ struct fixture {
     struct wishes_store store;
     struct ns1_watch watch;
     struct worker_links links;
-    char dir[32];
-    struct sockaddr_un addr;
     int fd;
     char data[1 << 20];
     size_t len;
@@ -43,14 +42,7 @@ static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
 
-    strcpy(f->dir, "/tmp/tcns-ns1-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
-    f->addr.sun_family = AF_UNIX;
-    snprintf(f->addr.sun_path, sizeof(f->addr.sun_path), "%s/sock", f->dir);
-    f->doors = (struct ctlsock)CTLSOCK_NONE;
-    f->doors.path_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    assert_int_equal(bind(f->doors.path_fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
-    assert_int_equal(listen(f->doors.path_fd, 8), 0);
+    door_open(&f->door);
     f->loop = ev_loop_new(EVFLAG_AUTO);
     daemon_options_init(&f->opts);
     f->ns1 = (struct ns1){.tunnel = &f->tunnel,
@@ -60,9 +52,8 @@ static int set_up(void **state)
                           .watch = &f->watch};
     assert_int_equal(wishes_store_init(&f->store), 0);
     assert_int_equal(wishes_new(f->loop, 0, &f->store, &f->ns1.wishes), 0);
-    f->server = ctlserver_new(f->loop, &f->doors, ns1_call, &f->ns1);
-    f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    assert_int_equal(connect(f->fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
+    f->server = ctlserver_new(f->loop, &f->door.sock, ns1_call, &f->ns1);
+    f->fd = door_enter(&f->door);
     *state = f;
     return 0;
 }
@@ -76,9 +67,7 @@ static int tear_down(void **state)
     wishes_free(f->ns1.wishes);
     wishes_store_done(&f->store);
     ev_loop_destroy(f->loop);
-    close(f->doors.path_fd);
-    unlink(f->addr.sun_path);
-    rmdir(f->dir);
+    door_close(&f->door);
     free(f);
     return 0;
 }
@@ -499,8 +488,7 @@ static void test_watcher_leaves(void **state)
     for (int i = 0; i < 10; i++)
         ev_run(f->loop, EVRUN_NOWAIT);
     assert_null(f->watch.first);
-    f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    assert_int_equal(connect(f->fd, (struct sockaddr *)&f->addr, sizeof(f->addr)), 0);
+    f->fd = door_enter(&f->door);
     json_t *r = ask(f, "{\"method\":\"org.tcpcrypt.Ns1.Watch\"}");
     assert_string_equal(error_of(r), "org.varlink.service.ExpectedMore");
     json_decref(r);
