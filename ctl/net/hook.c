@@ -192,7 +192,31 @@ static int find_ours(const struct kind *k, int ifindex, struct bpf_prog_info *re
     return fd;
 }
 
+static enum hook_first first_of(const struct kind *k, int ifindex)
+{
+    uint32_t ids[PROGRAMS_MAX_CNT];
+    struct bpf_prog_info info;
+    size_t cnt;
+
+    if (list(k, ifindex, ids, &cnt) < 0 || cnt == 0)
+        return HOOK_NOBODYS;
+    int fd = open_ours(k, ids[0], &info);
+    if (fd < 0)
+        return HOOK_OTHERS;
+    close(fd);
+    return HOOK_OURS;
+}
+
 /* --- Interface -------------------------------------------------------------- */
+
+enum hook_first hook_first(int ifindex)
+{
+    enum hook_first in = first_of(&ingress, ifindex), out = first_of(&egress, ifindex);
+
+    if (in == HOOK_OTHERS || out == HOOK_OTHERS)
+        return HOOK_OTHERS;
+    return in == out ? in : HOOK_NOBODYS;
+}
 
 /* One that is the same, as the kernel's digest says, stays. */
 static int set_at(const struct kind *k, int uplink, int fd)

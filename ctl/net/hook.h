@@ -28,6 +28,11 @@
  * any device. Return: 0; -errno. */
 int hook_try(int ifindex);
 
+/* Whose program comes first, at both hooks of a device. What others' lets pass (TCX_PASS) goes past
+ * those behind it. */
+enum hook_first { HOOK_NOBODYS, HOOK_OURS, HOOK_OTHERS };
+enum hook_first hook_first(int ifindex);
+
 /* Has both programs hand packets of an uplink over, in place of others of ours, there and
  * elsewhere. Cheap when they are the same; a change waits for all processors, some 20 ms each.
  * Return: 0; -errno, and what was there before may be gone. */

@@ -65,8 +65,9 @@ static bool list_own(struct netcfg *n, struct netcfg_own *ret)
     return fits;
 }
 
-/* The usual container: one device that takes programs, few addresses, nothing that is bypassed by
- * address, nothing to forward. Return: that device; 0: it needs the chains. */
+/* The usual container: one device that takes programs and has no others' ahead of them, few
+ * addresses, nothing that is bypassed by address, nothing to forward. Return: that device; 0: it
+ * needs the chains. */
 static int find_hooked(struct netcfg *n, const struct ingress_policy *policy,
                        struct netcfg_own *ret_own)
 {
@@ -82,7 +83,8 @@ static int find_hooked(struct netcfg *n, const struct ingress_policy *policy,
             return 0;
         only = &n->uplinks.entries[i];
     }
-    if (!only || !only->hookable || can_forward(n, only->ifindex))
+    if (!only || !only->hookable || can_forward(n, only->ifindex) ||
+        hook_first(only->ifindex) == HOOK_OTHERS)
         return 0;
     return list_own(n, ret_own) && ret_own->cnt > 0 ? only->ifindex : 0;
 }
@@ -141,7 +143,8 @@ int netcfg_follow_ingress(struct netcfg *n)
     struct netcfg_own own;
     int uplink = find_hooked(n, &n->policy, &own);
     bool same = own.cnt == n->own.cnt &&
-                memcmp(own.addrs, n->own.addrs, own.cnt * sizeof(own.addrs[0])) == 0;
+                memcmp(own.addrs, n->own.addrs, own.cnt * sizeof(own.addrs[0])) == 0 &&
+                (!uplink || hook_first(uplink) == HOOK_OURS);
 
     if (uplink == n->hooked && (!uplink || same || set_hook(n, uplink, &n->policy, &own) == 0))
         return 0;

@@ -70,18 +70,22 @@ def programs(ns, hook, dev="eth0"):
     return found
 
 
-def attach(ns, hook, name, dev="eth0"):
-    """Attaches a program that leaves everything to the next one; it stays until its device goes.
-    Return: its id."""
-    # r0 = TCX_NEXT; exit
-    code = ctypes.create_string_buffer(struct.pack("=BBhi", 0xb7, 0, 0, -1)
+NEXT, PASS = -1, 0  # TCX_NEXT, TCX_PASS
+_F_BEFORE = 8
+
+
+def attach(ns, hook, name, dev="eth0", verdict=NEXT, first=False):
+    """Attaches a program that leaves everything to the next one, or to the kernel, behind all others
+    or ahead of them; it stays until its device goes. Return: its id."""
+    # r0 = verdict; exit
+    code = ctypes.create_string_buffer(struct.pack("=BBhi", 0xb7, 0, 0, verdict)
                                        + struct.pack("=BBhi", 0x95, 0, 0, 0), 16)
     licence = ctypes.create_string_buffer(b"Dual BSD/GPL")
     fd = _bpf(_PROG_LOAD, _attr("IIQQIIQII16s", _PROG_TYPE_SCHED_CLS, 2, ctypes.addressof(code),
                                 ctypes.addressof(licence), 0, 0, 0, 0, 0, name.encode()))
     try:
         with ns.inside():
-            _bpf(_PROG_ATTACH, _attr("III", _index(dev), fd, HOOKS[hook]))
+            _bpf(_PROG_ATTACH, _attr("IIII", _index(dev), fd, HOOKS[hook], _F_BEFORE * first))
         info = ctypes.create_string_buffer(_INFO_LEN)
         _bpf(_GET_INFO, _attr("IIQ", fd, _INFO_LEN, ctypes.addressof(info)))
     finally:

@@ -5,14 +5,16 @@
 "programs": incoming TCP is handed to the device tcpcrypt1; "chains": a packet socket receives it and
 an nftables chain drops it (docs/ARCHITECTURE.md).
 """
+import contextlib
 import os
 import signal
+import socket
 
 import tap
 import tcx
 from hooks import (names, ids, form, wait_form, status, devices, exchange, connected, state_at,
                    expect_encrypted, Echoed, no_plaintext, link, kill_both, powerless, OURS, MARK)
-from lab import expect, expect_eq, wait_for
+from lab import Failure, expect, expect_eq, wait_for
 from wire import Capture, Injector, build_ip, build_tcp, mac
 
 
@@ -41,28 +43,64 @@ def test_one_uplink_has_programs(lab):
 
 
 def test_up_and_down_leave_others_programs(lab):
-    """Attached before or after ours, and theirs are asked too."""
+    """Behind ours they stay, and are asked of what is not handed over."""
     _, a, b = lab.star("a", "b")
     b.up()
-    theirs = {hook: tcx.attach(a, hook, "before") for hook in tcx.HOOKS}
     a.up()
-    for hook in tcx.HOOKS:
-        expect_eq([n for n, _ in tcx.programs(a, hook)], ["before", OURS[hook]])
-        tcx.attach(a, hook, "after")
-    expect_encrypted(a, b, ["ip4"])
-    a.tcns("policy", "--rule", f"bypass peer=10.99.0.0/16")
-    wait_form(a, "chains")
-    a.tcns("policy", "--no-rules")
+    theirs = {hook: tcx.attach(a, hook, "behind") for hook in tcx.HOOKS}
+    a.ip("addr", "add", "10.77.9.9/32", "dev", "lo")
     wait_form(a, "programs")
     expect_encrypted(a, b, ["ip4"])
+    for hook in tcx.HOOKS:
+        expect_eq([n for n, _ in tcx.programs(a, hook)], [OURS[hook], "behind"])
     a.down()
     for hook in tcx.HOOKS:
-        found = tcx.programs(a, hook)
-        expect_eq([n for n, _ in found], ["before", "after"])
-        expect_eq(found[0][1], theirs[hook], "the same as before")
+        expect_eq(tcx.programs(a, hook), [("behind", theirs[hook])], "the same as before")
 
 
 # --- Fallback ----------------------------------------------------------------------------
+
+def passes_nothing_by(a, b):
+    """Nor does a bound socket, under "require"."""
+    with b.listen(80), Capture(b, "eth0") as cap, a.bound_socket(socket.AF_INET, 2) as c:
+        with contextlib.suppress(OSError):
+            c.connect((b.ip4, 80))
+            raise Failure("connected past the tunnel")
+        cap.stop()
+        expect_eq([t for t in cap.tcp() if t.dport == 80], [])
+    expect_encrypted(a, b)
+
+
+def test_chains_where_others_programs_come_first(lab):
+    """What they let pass does not reach the programs behind them."""
+    a, b = lab.neighbours()
+    b.up()
+    theirs = {hook: tcx.attach(a, hook, "ahead", verdict=tcx.PASS) for hook in tcx.HOOKS}
+    a.up("--policy", "require")
+    expect_eq(form(a), "chains")
+    a.run("ping", "-c1", "-W2", b.ip4)
+    passes_nothing_by(a, b)
+    a.tcns("policy", "--rule", "bypass peer=10.99.0.0/16")
+    a.tcns("policy", "--no-rules")
+    expect_eq(form(a), "chains")
+    a.down()
+    for hook in tcx.HOOKS:
+        expect_eq(tcx.programs(a, hook), [("ahead", theirs[hook])], "the same as before")
+
+
+def test_chains_when_others_programs_come_first(lab):
+    """While it runs the kernel does not tell; any other news makes the daemon look."""
+    a, b = link(lab, "--policy", "require")
+    b.up()
+    a.run("ping", "-c1", "-W2", b.ip4)
+    for hook in tcx.HOOKS:
+        tcx.attach(a, hook, "ahead", verdict=tcx.PASS, first=True)
+    a.ip("addr", "add", "10.77.9.9/32", "dev", "lo")
+    wait_form(a, "chains")
+    passes_nothing_by(a, b)
+    a.down()
+    expect_eq(form(a), "nothing")
+
 
 def test_chains_where_the_device_is_taken(lab):
     r, a, b = lab.star("a", "b")
