@@ -200,19 +200,20 @@ static int start_tun(struct netcfg *n)
     return err;
 }
 
-/* The kernel takes the larger of both (ip-sysctl, rp_filter). */
-static bool filters_strictly(struct netcfg *n)
+/* The kernel takes the larger of both (ip-sysctl, rp_filter). Loosely (2) is as bad: of a device
+ * without an address it drops all that has another way back. */
+static bool filters_paths(struct netcfg *n)
 {
     int all = netconf_ask(n->rtnl, AF_INET, NETCONFA_IFINDEX_ALL, NETCONFA_RP_FILTER);
     int own = netconf_ask(n->rtnl, AF_INET, n->tun_ifindex, NETCONFA_RP_FILTER);
 
-    return (all > own ? all : own) == 1;
+    return all > 0 || own > 0;
 }
 
 int netcfg_set_rules(struct netcfg *n, const struct bypass *bypass)
 {
-    n->filters_strictly = filters_strictly(n);
-    return rules_sync(n->rtnl, bypass, n->filters_strictly);
+    n->filters_paths = filters_paths(n);
+    return rules_sync(n->rtnl, bypass, n->filters_paths);
 }
 
 /* Ways into the tunnel first, then the rules that lead there: nothing leaves in
@@ -402,8 +403,7 @@ void netcfg_on_event(struct netcfg *n, void (*on_links)(void *arg), void *arg)
         report("nftables", netcfg_set_ingress(n, &n->policy));
     else if (news & (NETWATCH_LINK | NETWATCH_ROUTES | NETWATCH_CONF))
         report("programs", netcfg_follow_ingress(n));
-    if (news & NETWATCH_RULES ||
-        (news & NETWATCH_CONF && filters_strictly(n) != n->filters_strictly))
+    if (news & NETWATCH_RULES || (news & NETWATCH_CONF && filters_paths(n) != n->filters_paths))
         report("policy rules", netcfg_set_rules(n, &n->policy.bypass));
     if (changed || (news & NETWATCH_ROUTES))
         report("routes", mirror_sync(&n->mirror, netcfg_on_moving, n));

@@ -36,8 +36,8 @@ struct netcfg {
     bool may_have_programs; /* at any device; at first those of a dead daemon */
     struct links named;     /* by the user; none: links.h finds them */
     struct links uplinks, native;
-    bool filters_strictly; /* by reverse path, what comes from the TUN device */
-    int mtu;               /* of the TUN devices: the smallest of all uplinks */
+    bool filters_paths; /* by reverse path, what comes from the TUN device */
+    int mtu;            /* of the TUN devices: the smallest of all uplinks */
 };
 
 /* Writes the sentence. Return: code. */

@@ -109,13 +109,13 @@ static void plan_match(const struct policy_match *m, uint8_t family, struct rule
         add(plan, r);
 }
 
-static void plan_family(const struct bypass *bypass, bool filters_strictly, uint8_t family,
+static void plan_family(const struct bypass *bypass, bool filters_paths, uint8_t family,
                         struct rules *plan)
 {
     struct rule end = {
         .priority = RULES_PRIORITY_END,
         .family = family,
-        .nop = filters_strictly && family == AF_INET ? NOP_TCP : NOP_ANY,
+        .nop = filters_paths && family == AF_INET ? NOP_TCP : NOP_ANY,
     };
     struct rule jump = {
         .priority = RULES_PRIORITY_JUMP, .family = family, .jump = RULES_PRIORITY_END};
@@ -299,15 +299,15 @@ static int sync_family(struct nl_sock *rtnl, const struct rules *plan, const str
     return 0;
 }
 
-int rules_sync(struct nl_sock *rtnl, const struct bypass *bypass, bool filters_strictly)
+int rules_sync(struct nl_sock *rtnl, const struct bypass *bypass, bool filters_paths)
 {
     struct rules plan = {.cnt = 0}, held;
 
     int err = list(rtnl, &held);
     if (err)
         return err;
-    plan_family(bypass, filters_strictly, AF_INET, &plan);
-    plan_family(bypass, filters_strictly, AF_INET6, &plan);
+    plan_family(bypass, filters_paths, AF_INET, &plan);
+    plan_family(bypass, filters_paths, AF_INET6, &plan);
     err = sync_family(rtnl, &plan, &held, AF_INET);
     if (err)
         return err;

@@ -20,13 +20,14 @@
  * bypassed ranges: to look at each of those rules for each packet took an eighth of
  * the time of a ping.
  *
- * The rule that does nothing is where they jump to. It names the protocol for a strict reverse-path
- * filter (rp_filter 1), and only then, as that takes 4 % of the time of a ping. The filter looks up
+ * The rule that does nothing is where they jump to. It names the protocol for a reverse-path filter
+ * (rp_filter 1 or 2), and only then, as that takes 4 % of the time of a ping. The filter looks up
  * the way back of each packet that comes from the TUN device, as if this host sent it; but the
  * kernel looks at such a packet's protocol only while a rule with a protocol exists whose interface
  * is not "lo" (fib_rule_requires_fldissect; Linux 6.18). Without it the way back would be the
- * uplink and the packet be dropped: tried. Limit: a host that filters strictly and also forwards
- * TCP from its uplink has the same check turned against forwarded packets.
+ * uplink and the packet be dropped: tried. A loose filter (2), too, takes only the way through the
+ * very device, if that has no address, as ours has none. Limit: a host that filters strictly and
+ * also forwards TCP from its uplink has the same check turned against forwarded packets.
  */
 #ifndef TCNS_CTL_RULES_H
 #define TCNS_CTL_RULES_H
@@ -42,9 +43,9 @@
 #define RULES_PRIORITY_END    32549
 
 /* Makes our rules be exactly these, for both families (IPv4 alone where the
- * kernel has no IPv6). New ones go in before old ones go out. filters_strictly: the reverse-path
+ * kernel has no IPv6). New ones go in before old ones go out. filters_paths: the reverse-path
  * filter, what comes from the TUN device. Return: 0; -errno. */
-int rules_sync(struct nl_sock *rtnl, const struct bypass *bypass, bool filters_strictly);
+int rules_sync(struct nl_sock *rtnl, const struct bypass *bypass, bool filters_paths);
 
 /* *ret_found: there were some. Return: 0; -errno. */
 int rules_remove_all(struct nl_sock *rtnl, bool *ret_found);
