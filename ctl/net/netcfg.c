@@ -380,6 +380,25 @@ static void follow_tun(struct netcfg *n, const char *name, int ifindex,
         log_error("cannot set up %s: %s", name, strerror(-err));
 }
 
+/* Their sockets, programs and chains went with them: what comes in their place is new, though it
+ * may look the same. Return: whether there were such. */
+static bool forget_gone(struct netcfg *n)
+{
+    struct links left = {.cnt = 0};
+
+    for (size_t i = 0; i < n->uplinks.cnt; i++) {
+        const struct links_entry *e = &n->uplinks.entries[i];
+
+        if (e->ifindex == 0 || !netwatch_has_gone(&n->watch, e->ifindex))
+            left.entries[left.cnt++] = *e;
+        else if (e->ifindex == n->hooked)
+            n->hooked = 0;
+    }
+    bool any = left.cnt != n->uplinks.cnt;
+    n->uplinks = left;
+    return any;
+}
+
 static void report(const char *what, int err)
 {
     if (err)
@@ -390,7 +409,13 @@ void netcfg_on_event(struct netcfg *n, void (*on_links)(void *arg), void *arg)
 {
     int hooked = n->hooked;
     unsigned news = netwatch_read(&n->watch);
-    bool changed = news & (NETWATCH_LINK | NETWATCH_ROUTES) && find_again(n);
+    bool gone = forget_gone(n);
+
+    if (gone)
+        on_links(arg);
+    if (netwatch_has_gone(&n->watch, n->rx_ifindex))
+        netcfg_close_rx(n);
+    bool changed = (news & (NETWATCH_LINK | NETWATCH_ROUTES) && find_again(n)) || gone;
 
     if (changed)
         follow_mtu(n);

@@ -50,6 +50,8 @@ int netcfg_fail(char err[NETCFG_ERROR_LEN], int code, const char *fmt, ...)
 void netcfg_open_rx(struct netcfg *n);
 /* Sets it up. Return: 0; -errno. */
 int netcfg_start_rx(struct netcfg *n);
+/* Somebody has deleted it. */
+void netcfg_close_rx(struct netcfg *n);
 /* Keeps TCP of the uplinks from the kernel, by programs where that is possible, else by chains:
  * what is new works before the old goes. Return: 0; -errno, with a reason logged. */
 int netcfg_set_ingress(struct netcfg *n, const struct ingress_policy *policy);

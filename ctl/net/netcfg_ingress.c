@@ -36,6 +36,15 @@ void netcfg_open_rx(struct netcfg *n)
     n->rx_fd = -1;
 }
 
+void netcfg_close_rx(struct netcfg *n)
+{
+    if (n->rx_fd < 0)
+        return;
+    log_warn("%s was deleted: no more programs at the uplinks' tcx hooks", TUNDEV_RX_NAME);
+    close(n->rx_fd);
+    n->rx_fd = -1;
+}
+
 static bool can_forward(struct netcfg *n, int uplink)
 {
     return (n->forwards || netconf_ask(n->rtnl, AF_INET, uplink, NETCONFA_FORWARDING) ||

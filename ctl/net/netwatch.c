@@ -140,11 +140,22 @@ static unsigned on_rule_deleted(struct nlmsghdr *nlh)
     return tb[FRA_PROTOCOL] && nla_get_u8(tb[FRA_PROTOCOL]) == MIRROR_PROTOCOL ? NETWATCH_RULES : 0;
 }
 
+/* A bridge's port that leaves it is told of likewise, but by another family. */
+static void note_gone(struct netwatch *w, struct nlmsghdr *nlh)
+{
+    const struct ifinfomsg *ifi = nlmsg_data(nlh);
+
+    if (ifi->ifi_family == AF_UNSPEC && w->gone_cnt < NETWATCH_GONE_MAX_CNT)
+        w->gone[w->gone_cnt++] = ifi->ifi_index;
+}
+
 static unsigned on_route_message(struct netwatch *w, struct nlmsghdr *nlh)
 {
     switch (nlh->nlmsg_type) {
-    case RTM_NEWLINK:
     case RTM_DELLINK:
+        note_gone(w, nlh);
+        return NETWATCH_LINK;
+    case RTM_NEWLINK:
         return NETWATCH_LINK;
     case RTM_NEWADDR:
     case RTM_DELADDR:
@@ -197,5 +208,14 @@ static unsigned on_nft_message(struct netwatch *w, struct nlmsghdr *nlh)
 
 unsigned netwatch_read(struct netwatch *w)
 {
+    w->gone_cnt = 0;
     return read_all(w, w->route_fd, on_route_message) | read_all(w, w->nft_fd, on_nft_message);
+}
+
+bool netwatch_has_gone(const struct netwatch *w, int ifindex)
+{
+    for (size_t i = 0; i < w->gone_cnt; i++)
+        if (w->gone[i] == ifindex)
+            return true;
+    return false;
 }

@@ -9,6 +9,7 @@
 #define TCNS_CTL_NETWATCH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #define NETWATCH_LINK    0x01u
 #define NETWATCH_ROUTES  0x02u /* a route or an address */
@@ -16,11 +17,15 @@
 #define NETWATCH_INGRESS 0x08u /* somebody else touched our nftables table */
 #define NETWATCH_CONF    0x10u /* forwarding or the reverse-path filter is another */
 
+#define NETWATCH_GONE_MAX_CNT 32
+
 struct netwatch {
     int fd; /* readable when there is news */
     int route_fd;
     int nft_fd;
-    bool nft_touched; /* our table is in the transaction being read */
+    bool nft_touched;                /* our table is in the transaction being read */
+    int gone[NETWATCH_GONE_MAX_CNT]; /* devices, in the news that were read last */
+    size_t gone_cnt;
 };
 
 #define NETWATCH_NONE                                                                              \
@@ -34,5 +39,10 @@ void netwatch_done(struct netwatch *w);
 
 /* Reads all news there is. Return: NETWATCH_* bits; all of them when some were lost. */
 unsigned netwatch_read(struct netwatch *w);
+
+/* Whether a device has gone in the news that were read last. There may be another with its number
+ * and name by now, even the same one, come back from another namespace. Not known when news were
+ * lost. */
+bool netwatch_has_gone(const struct netwatch *w, int ifindex);
 
 #endif

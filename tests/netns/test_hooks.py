@@ -14,7 +14,7 @@ import tap
 import tcx
 from hooks import (names, ids, form, wait_form, status, devices, exchange, connected, state_at,
                    expect_encrypted, Echoed, no_plaintext, link, kill_both, powerless, OURS, MARK)
-from lab import Failure, expect, expect_eq, wait_for
+from lab import Failure, expect, expect_eq, idle, wait_for
 from wire import Capture, Injector, build_ip, build_tcp, mac
 
 
@@ -279,6 +279,13 @@ def test_a_bypassed_connection_outlives_everything(lab):
 
 # --- Workers, uplinks, frames ------------------------------------------------------------
 
+def cpu_ticks(pid):
+    """Hundredths of a second that it has run."""
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
 def test_worker_killed(lab):
     """The next one reads the same device; in between nothing is answered by the kernel."""
     r, a, b = lab.pair()
@@ -320,6 +327,46 @@ def test_uplink_made_anew(lab):
 
 def test_named_uplink_made_anew(lab):
     uplink_made_anew(lab, "--uplink", "eth0")
+
+
+def test_uplink_replaced_at_once(lab):
+    """By one of the same name and number, before the daemon looks: it is not taken for the old one."""
+    a, b = link(lab, "--policy", "require")
+    b.up()
+    pid = status(a)["pid"]
+    for _ in range(3):
+        os.kill(pid, signal.SIGSTOP)
+        b.ip("link", "del", "eth0")
+        lab.links -= 1  # the same number
+        lab.veth(a, "eth0", b, "eth0")
+        for h in (a, b):
+            h.ip("addr", "add", f"{h.ip4}/24", "dev", "eth0")
+            h.ip("addr", "add", f"{h.ip6}/64", "dev", "eth0", "nodad")
+            h.ip("route", "add", "default", "via", "10.78.0.254")
+            h.ip("-6", "route", "add", "default", "via", "fd78::254")
+        os.kill(pid, signal.SIGCONT)
+        for h in (a, b):
+            wait_form(h, "programs")
+            wait_for(lambda: "dev tcpcrypt0" in h.ip("route", "show", "table", "8548"), 3, "routes")
+        expect_encrypted(a, b)
+
+
+def test_receiving_device_deleted(lab):
+    """Chains take over; the worker, which reads the device, neither ends nor spins."""
+    _, a, b = lab.pair()
+    pid = status(a)["worker_pid"]
+    with Echoed(a, b, b.ip4) as out, Echoed(b, a, a.ip6) as back:
+        a.ip("link", "del", "tcpcrypt1")
+        wait_form(a, "chains")
+        for c in (out, back):
+            c.moves("after it")
+        expect_encrypted(a, b)
+    expect_eq(status(a)["worker_pid"], pid, "the same worker")
+    used = cpu_ticks(pid)
+    idle(0.3)
+    expect(cpu_ticks(pid) - used < 10, "it sleeps", cpu_ticks(pid) - used)
+    a.down()
+    expect_eq(form(a), "nothing")
 
 
 def test_receiving_device_set_down(lab):
