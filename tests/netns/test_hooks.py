@@ -369,6 +369,27 @@ def test_receiving_device_deleted(lab):
     expect_eq(form(a), "nothing")
 
 
+def test_nothing_old_comes_later(lab):
+    """What waits in the receiving device at a change is not read when that is used again."""
+    a, b = link(lab)
+    pid = status(a)["worker_pid"]
+    os.kill(pid, signal.SIGSTOP)
+    with Injector(b, "eth0").to_mac(mac(a, "eth0"), mac(b, "eth0")) as i:
+        for port in range(4000, 4200):
+            i.send_ip(build_ip(b.ip4, a.ip4, build_tcp(b.ip4, a.ip4, port, 80)))
+    a.ip("link", "add", "br0", "type", "bridge")
+    a.sysctl("net.ipv4.ip_forward", 1)
+    wait_form(a, "chains")
+    os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: status(a)["programs"] is False, 5, "the worker knows")
+    before = a.counters()["uplink_rx_packets"]
+    a.sysctl("net.ipv4.ip_forward", 0)
+    wait_form(a, "programs")
+    wait_for(lambda: status(a)["programs"], 5, "the worker knows")
+    idle(0.2)
+    expect_eq(a.counters()["uplink_rx_packets"] - before, 0, "packets from before")
+
+
 def test_receiving_device_set_down(lab):
     """As with tcpcrypt0, the daemon sets it up again."""
     _, a, b = lab.pair()
