@@ -20,8 +20,7 @@
 #include "ctl/net/tundev.h"
 #include "tunnel/netconf.h"
 
-#define LOCK_TRIES   20
-#define LOCK_WAIT_US 50000
+#define LOCK_MS 1000 /* for what a killed daemon leaves to go; see NETCFG_GOING_MS */
 
 int netcfg_fail(char err[NETCFG_ERROR_LEN], int code, const char *fmt, ...)
 {
@@ -170,9 +169,9 @@ static int open_netlink(struct netcfg *n, char err[NETCFG_ERROR_LEN])
              : 0;
 }
 
-static int open_tun(struct netcfg *n, char err[NETCFG_ERROR_LEN])
+static int open_tun(struct netcfg *n, int wait_ms, char err[NETCFG_ERROR_LEN])
 {
-    int fd = tundev_open(TUNDEV_NAME);
+    int fd = tundev_open_within(TUNDEV_NAME, wait_ms);
 
     if (fd == -EBUSY)
         return netcfg_fail(err, -EALREADY, "already attached: the namespace has a %s", TUNDEV_NAME);
@@ -262,7 +261,7 @@ int netcfg_new(const struct links *uplinks, const struct ingress_policy *policy,
     if (!e)
         e = find_uplinks(n, err);
     if (!e)
-        e = open_tun(n, err);
+        e = open_tun(n, NETCFG_GOING_MS, err);
     if (e) {
         netcfg_abandon(n);
         return e;
@@ -290,15 +289,11 @@ void netcfg_free(struct netcfg *n)
 }
 
 /* The lock: as long as we hold the TUN device, no daemon attaches. Without
- * /dev/net/tun there can be none. The devices of a process that was killed go a moment after it. */
+ * /dev/net/tun there can be none. */
 static int lock(struct netcfg *n, char err[NETCFG_ERROR_LEN])
 {
-    int e = open_tun(n, err);
+    int e = open_tun(n, LOCK_MS, err);
 
-    for (int i = 0; e == -EALREADY && i < LOCK_TRIES; i++) {
-        usleep(LOCK_WAIT_US);
-        e = open_tun(n, err);
-    }
     if (e == -ENOENT || e == -ENODEV || e == -ENXIO)
         return 0;
     if (e == -EALREADY)

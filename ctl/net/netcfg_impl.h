@@ -12,6 +12,9 @@
 #include "ctl/net/netcfg.h"
 #include "ctl/net/netwatch.h"
 
+/* How long up waits for the devices of a daemon that was killed. */
+#define NETCFG_GOING_MS 300
+
 /* Addresses of the namespace, each once. */
 struct netcfg_own {
     struct addr addrs[HOOKPROG_OWN_MAX_CNT];

@@ -21,7 +21,7 @@ int netcfg_start_rx(struct netcfg *n)
 
 void netcfg_open_rx(struct netcfg *n)
 {
-    int err = n->rx_fd = tundev_open(TUNDEV_RX_NAME);
+    int err = n->rx_fd = tundev_open_within(TUNDEV_RX_NAME, NETCFG_GOING_MS);
 
     n->rx_ifindex = (int)if_nametoindex(TUNDEV_RX_NAME);
     if (err >= 0)

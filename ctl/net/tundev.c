@@ -29,6 +29,8 @@
  * the windows of eight that send. */
 #define TX_QUEUE_LEN 4096
 
+#define LOOK_MS 20 /* between two looks whether a device has gone */
+
 static int attach(int fd, const char *name)
 {
     struct ifreq ifr = {.ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL};
@@ -53,6 +55,17 @@ int tundev_open(const char *name)
     if (err) {
         close(fd);
         return err;
+    }
+    return fd;
+}
+
+int tundev_open_within(const char *name, int ms)
+{
+    int fd = tundev_open(name);
+
+    for (int waited = 0; fd == -EBUSY && waited < ms; waited += LOOK_MS) {
+        usleep(LOOK_MS * 1000);
+        fd = tundev_open(name);
     }
     return fd;
 }

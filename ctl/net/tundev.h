@@ -27,6 +27,10 @@ bool tundev_is_ours(const char *name);
  * /dev/net/tun; -EPERM: no CAP_NET_ADMIN here). */
 int tundev_open(const char *name);
 
+/* Likewise, but gives one that exists some time to go: the devices of a process that was killed do
+ * so a moment after it. */
+int tundev_open_within(const char *name, int ms);
+
 /* Makes a device of another name, with the same offloads, and lets it go.
  * Return: 0; -errno as above. */
 int tundev_try(void);

@@ -3,6 +3,8 @@
 """Programs at the uplink's tcx hooks: TCP that would pass the tunnel by, and what a killed daemon leaves."""
 import contextlib
 import errno
+import os
+import signal
 import socket
 import time
 
@@ -185,6 +187,23 @@ def test_killed_then_up(lab):
     expect_eq(form(a), "programs")
     expect(not before & ids(a), "replaced", before, ids(a))
     expect_encrypted(a, b)
+
+
+def test_killed_then_up_at_once(lab):
+    """Its devices go a moment after it: up waits for them, and has programs again."""
+    _, a, _ = lab.star("a", "b")
+    a.up()
+    for _ in range(8):
+        now = status(a)
+        for pid, sig in ((now["pid"], signal.SIGSTOP), (now["worker_pid"], signal.SIGKILL),
+                         (now["pid"], signal.SIGKILL)):
+            os.kill(pid, sig)
+        a.up()
+        expect_eq(form(a), "programs")
+    start = time.monotonic()
+    said = a.up(check=False)
+    expect("already attached" in said.stderr, "to one that lives", said)
+    expect(time.monotonic() - start < 2, "soon")
 
 
 def test_killed_then_up_with_chains(lab):
