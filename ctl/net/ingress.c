@@ -14,6 +14,7 @@
 #include "ctl/net/tundev.h"
 
 #define NAMES_LEN            (TUNNEL_UPLINK_MAX_CNT * (IFNAMSIZ + 4))
+#define NUMBERS_LEN          (TUNNEL_UPLINK_MAX_CNT * 12)
 #define SINGLE_PORTS_MAX_CNT 1024
 
 /* What libnftables is to do with commands, and with its words about them. */
@@ -236,7 +237,7 @@ static void print_ingress(FILE *out, const char *names, const struct bypass *byp
 
 /* A reset, because an ICMP error does not reach an IPv6 socket that is bound to a
  * device: tried. */
-static void print_output(FILE *out, const char *names, const struct bypass *bypass)
+static void print_output(FILE *out, const char *numbers, const struct bypass *bypass)
 {
     print_bypass(out, bypass);
     fprintf(out,
@@ -246,46 +247,54 @@ static void print_output(FILE *out, const char *names, const struct bypass *bypa
             "chain output {\n"
             "type filter hook output priority 0; policy accept;\n"
             "meta l4proto != tcp accept\n"
-            "oifname != { %s } accept\n" IS_FROM_BYPASSED "accept\n" IS_TO_BYPASSED "accept\n"
+            "oif != { %s } accept\n" IS_FROM_BYPASSED "accept\n" IS_TO_BYPASSED "accept\n"
             "meta nfproto ipv6 jump ipv6\n",
-            link_local, names);
+            link_local, numbers);
     print_matches(out, bypass, false, false, "accept");
     print_matches(out, bypass, false, true, "accept");
     fprintf(out, "reject with tcp reset\n"
                  "}\n");
 }
 
-static void print_guard(FILE *out, const char *names, const struct ingress_policy *policy,
+/* Devices by their numbers: one that gets another name is guarded while nobody has followed it. */
+static void print_guard(FILE *out, const char *numbers, const struct ingress_policy *policy,
                         bool hooked)
 {
     fprintf(out, "table inet " INGRESS_TABLE " {\n");
     if (!hooked)
-        print_output(out, names, &policy->bypass);
+        print_output(out, numbers, &policy->bypass);
     fprintf(out, "chain forward {\n"
                  "type filter hook forward priority 0; policy accept;\n"
                  "iifname \"" TUNDEV_NAME "\" drop\n"
                  "}\n");
-    udp_print(out, names, &policy->udp);
+    udp_print(out, numbers, &policy->udp);
     fprintf(out, "}\n");
 }
 
 /* Those that are there: a chain of one that is not cannot be made. Return: how many. */
-static size_t list_names(const struct links *uplinks, char out[NAMES_LEN])
+static size_t list_devices(const struct links *uplinks, char names[NAMES_LEN],
+                           char numbers[NUMBERS_LEN])
 {
-    size_t cnt = 0, len = 0;
+    size_t cnt = 0, len = 0, numbers_len = 0;
 
-    out[0] = '\0';
-    for (size_t i = 0; i < uplinks->cnt; i++)
-        if (uplinks->entries[i].ifindex > 0)
-            len += (size_t)snprintf(out + len, NAMES_LEN - len, "%s\"%s\"", cnt++ ? ", " : "",
-                                    uplinks->entries[i].name);
+    for (size_t i = 0; i < uplinks->cnt; i++) {
+        const struct links_entry *e = &uplinks->entries[i];
+        const char *comma = cnt ? ", " : "";
+
+        if (e->ifindex == 0)
+            continue;
+        len += (size_t)snprintf(names + len, NAMES_LEN - len, "%s\"%s\"", comma, e->name);
+        numbers_len += (size_t)snprintf(numbers + numbers_len, NUMBERS_LEN - numbers_len, "%s%d",
+                                        comma, e->ifindex);
+        cnt++;
+    }
     return cnt;
 }
 
 static int apply(const struct links *uplinks, const struct ingress_policy *policy, bool forwards,
                  bool hooked, enum how how, char words[INGRESS_WORDS_LEN])
 {
-    char names[NAMES_LEN];
+    char names[NAMES_LEN], numbers[NUMBERS_LEN];
     char *text = NULL;
     size_t len;
 
@@ -294,10 +303,10 @@ static int apply(const struct links *uplinks, const struct ingress_policy *polic
         return -ENOMEM;
     print_removal(out, "netdev");
     print_removal(out, "inet");
-    if (list_names(uplinks, names) > 0) {
+    if (list_devices(uplinks, names, numbers) > 0) {
         if (!hooked)
             print_ingress(out, names, &policy->bypass, policy->strict, forwards);
-        print_guard(out, names, policy, hooked);
+        print_guard(out, numbers, policy, hooked);
     }
     if (fclose(out) != 0) {
         free(text);

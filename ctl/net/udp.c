@@ -95,7 +95,7 @@ static void print_dns(FILE *out, const struct udp *udp, char end)
 }
 
 /* DHCP's ports: client 68 and server 67, with IPv6 546 and 547. */
-void udp_print(FILE *out, const char *names, const struct udp *udp)
+void udp_print(FILE *out, const char *numbers, const struct udp *udp)
 {
     const char *verdict = udp->action == UDP_DROP ? "drop" : "reject";
 
@@ -105,18 +105,18 @@ void udp_print(FILE *out, const char *names, const struct udp *udp)
             "chain udp_out {\n"
             "type filter hook output priority 0; policy accept;\n"
             "meta l4proto != udp accept\n"
-            "oifname != { %s } accept\n"
+            "oif != { %s } accept\n"
             "udp sport . udp dport { 68 . 67, 546 . 547 } accept\n",
-            names);
+            numbers);
     print_dns(out, udp, 'd');
     fprintf(out,
             "%s\n}\n"
             "chain udp_in {\n"
             "type filter hook input priority 0; policy accept;\n"
             "meta l4proto != udp accept\n"
-            "iifname != { %s } accept\n"
+            "iif != { %s } accept\n"
             "udp sport . udp dport { 67 . 68, 547 . 546 } accept\n",
-            verdict, names);
+            verdict, numbers);
     print_dns(out, udp, 's');
     fprintf(out, "%s\n}\n", verdict);
 }

@@ -33,8 +33,8 @@ const char *udp_action_name(enum udp_action action);
  * 0, and ret's list; -EINVAL: no such list; -E2BIG; -errno of reading the file. */
 int udp_parse_dns(const char *text, struct udp *ret);
 
-/* Writes the chains, for a table of family inet; names: the uplinks, quoted, with commas.
+/* Writes the chains, for a table of family inet; numbers: those of the uplinks, with commas.
  * Nothing with UDP_ALLOW. */
-void udp_print(FILE *out, const char *names, const struct udp *udp);
+void udp_print(FILE *out, const char *numbers, const struct udp *udp);
 
 #endif

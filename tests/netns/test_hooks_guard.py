@@ -37,6 +37,28 @@ def test_bound_socket_is_aborted(lab):
             expect_eq([t for t in cap.tcp() if t.dport == 80], [], "nothing reaches the peer")
 
 
+def test_renamed_uplink_is_guarded(lab):
+    """In either form, before anybody has followed it."""
+    a, b = link(lab)
+    for want in ("programs", "chains"):
+        if want == "chains":
+            a.down()
+            a.forbid_programs()
+            a.up()
+            expect_eq(form(a), want)
+        pid = status(a)["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        a.run("ping", "-c1", "-W2", b.ip4)
+        with b.listen(80) as listener, a.bound_socket(socket.AF_INET, 1) as c:
+            a.ip("link", "set", "eth0", "name", "eth9")
+            with contextlib.suppress(OSError):
+                c.connect((b.ip4, 80))
+                raise Failure(f"connected past the {want}")
+            expect_none_accepted(listener, 0.2)
+        a.ip("link", "set", "eth9", "name", "eth0")
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_bound_established_socket_is_aborted(lab):
     """One that was connected by a bypass that ends, and was carried by the kernel: not one byte
     passes the tunnel by."""
