@@ -71,7 +71,11 @@ static void on_signal(struct supervisor *s)
 static void on_news(struct supervisor *s)
 {
     int64_t start = clock_ms();
+    int tun_ifindex = netcfg_tun_ifindex(s->cfg);
+
     netcfg_on_event(s->cfg, supervisor_tell_links, s);
+    if (netcfg_tun_ifindex(s->cfg) != tun_ifindex && s->worker >= 0)
+        kill(s->worker, SIGKILL); /* the next one gets the new device */
     int64_t took = clock_ms() - start;
 
     s->news_at_ms = took > 0 ? start + took * (1 + NEWS_REST) : 0;

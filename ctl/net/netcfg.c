@@ -394,6 +394,29 @@ static bool forget_gone(struct netcfg *n)
     return any;
 }
 
+/* Somebody has deleted it: its routes went with it, and those below them lead nowhere. The next
+ * event tries again what fails. Return: whether there is another. */
+static bool renew_tun(struct netcfg *n)
+{
+    char err[NETCFG_ERROR_LEN];
+
+    if (n->tun_fd >= 0) {
+        log_warn("%s was deleted; making another", TUNDEV_NAME);
+        close(n->tun_fd);
+        n->tun_fd = -1;
+        mirror_done(&n->mirror);
+    }
+    int e = open_tun(n, NETCFG_GOING_MS, err);
+    if (e) {
+        log_error("%s", err);
+        return false;
+    }
+    e = start_tun(n);
+    if (e)
+        log_error("cannot set up %s: %s", TUNDEV_NAME, strerror(-e));
+    return true;
+}
+
 static void report(const char *what, int err)
 {
     if (err)
@@ -411,6 +434,8 @@ void netcfg_on_event(struct netcfg *n, void (*on_links)(void *arg), void *arg)
     if (netwatch_has_gone(&n->watch, n->rx_ifindex))
         netcfg_close_rx(n);
     bool changed = (news & (NETWATCH_LINK | NETWATCH_ROUTES) && find_again(n)) || gone;
+    if (n->tun_fd < 0 || netwatch_has_gone(&n->watch, n->tun_ifindex))
+        changed |= renew_tun(n);
 
     if (changed)
         follow_mtu(n);

@@ -68,7 +68,7 @@ const struct links *netcfg_native(const struct netcfg *n);
 int netcfg_event_fd(const struct netcfg *n);
 
 /* Reads what has changed and follows it. on_links is called when netcfg_uplinks(),
- * netcfg_native() or netcfg_hooked() are others. */
+ * netcfg_native() or netcfg_hooked() are others. netcfg_tun_fd() may be another, too. */
 void netcfg_on_event(struct netcfg *n, void (*on_links)(void *arg), void *arg);
 
 /* The connections that go through the uplinks and are not bypassed.

@@ -6,6 +6,7 @@
 an nftables chain drops it (docs/ARCHITECTURE.md).
 """
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -365,6 +366,29 @@ def test_receiving_device_deleted(lab):
     used = cpu_ticks(pid)
     idle(0.3)
     expect(cpu_ticks(pid) - used < 10, "it sleeps", cpu_ticks(pid) - used)
+    a.down()
+    expect_eq(form(a), "nothing")
+
+
+def test_sending_device_deleted(lab):
+    """As with a worker that died: what it carried is reset, and there is another of both."""
+    r, a, b = lab.pair("--policy", "require")
+    old = status(a)["worker_pid"]
+    with Capture(r, a.peer_if) as cap, b.listen(80) as listener, a.connect(b.ip4, 80) as c:
+        s, _ = listener.accept()
+        with s:
+            exchange(c, s)
+            a.ip("link", "del", "tcpcrypt0")
+            try:
+                expect_eq(c.recv(1), b"", "not one byte")
+                raise Failure("an end that looks like the peer's")
+            except OSError as e:
+                expect_eq(e.errno, errno.ECONNABORTED)
+        wait_for(lambda: a.tcns("status", "--wait", "5", check=False).returncode == 0
+                 and status(a)["worker_pid"] not in (old, 0, -1), 5, "another worker")
+        expect_encrypted(a, b)
+        no_plaintext(cap)
+    expect_eq(form(a), "programs")
     a.down()
     expect_eq(form(a), "nothing")
 
