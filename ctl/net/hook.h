@@ -9,8 +9,8 @@
  * Why: UDP and bypassed ports pay two to four times as much for chains and for packet sockets that
  * receive (docs/PERFORMANCE.md).
  *
- * Only Ethernet devices that are deleted with their namespace take them (veth, macvlan and the
- * like): a card goes back to the host, and would take them along.
+ * Only Ethernet devices that are made for a namespace and deleted with it get them (veth, macvlan,
+ * ipvlan): a card goes back to the host, and would take them along.
  *
  * They are attached without a link (bpf_link), so they outlive the daemon as the chains do: what
  * they catch then leads to a device that is not there, and TCP stays closed. They are found again

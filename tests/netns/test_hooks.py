@@ -118,6 +118,25 @@ def test_chains_where_the_device_is_taken(lab):
     expect_eq(a.snapshot(), before, "the other's device as well")
 
 
+def test_which_devices_have_programs(lab):
+    """Those that are made for a namespace, not those that are lent to it."""
+    r, a, b = lab.star("a", "b")
+    b.up()
+    a.ip("addr", "flush", "dev", "eth0")
+    for kind, want in ((("link", "eth0", "name", "up0", "type", "macvlan", "mode", "bridge"), "programs"),
+                       (("name", "up0", "type", "bridge"), "chains")):
+        a.ip("link", "add", *kind)
+        a.ip("addr", "add", f"{a.ip4}/24", "dev", "up0")
+        a.ip("link", "set", "up0", "up")
+        a.ip("route", "add", "default", "via", "10.77.1.1")
+        a.up("--uplink", "up0")
+        expect_eq(form(a, "up0"), want, kind)
+        if want == "programs":
+            expect_encrypted(a, b, ["ip4"])
+        a.down()
+        a.ip("link", "del", "up0")
+
+
 def test_chains_without_cap_sys_admin(lab):
     r, a, b = lab.star("a", "b")
     b.up()
