@@ -209,6 +209,26 @@ static enum hook_first first_of(const struct kind *k, int ifindex)
 
 /* --- Interface -------------------------------------------------------------- */
 
+bool hook_is_there(void)
+{
+    struct if_nameindex *all = if_nameindex();
+    struct bpf_prog_info info;
+    bool found = false;
+
+    for (const struct if_nameindex *i = all; i && i->if_index && !found; i++) {
+        const struct kind *const kinds[] = {&ingress, &egress};
+
+        for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+            int fd = find_ours(kinds[k], (int)i->if_index, &info);
+            if (fd >= 0)
+                close(fd);
+            found |= fd >= 0;
+        }
+    }
+    if_freenameindex(all);
+    return found;
+}
+
 enum hook_first hook_first(int ifindex)
 {
     enum hook_first in = first_of(&ingress, ifindex), out = first_of(&egress, ifindex);

@@ -33,6 +33,9 @@ int hook_try(int ifindex);
 enum hook_first { HOOK_NOBODYS, HOOK_OURS, HOOK_OTHERS };
 enum hook_first hook_first(int ifindex);
 
+/* Whether there is a program of ours at any device of this namespace. */
+bool hook_is_there(void);
+
 /* Has both programs hand packets of an uplink over, in place of others of ours, there and
  * elsewhere. Cheap when they are the same; a change waits for all processors, some 20 ms each.
  * Return: 0; -errno, and what was there before may be gone. */

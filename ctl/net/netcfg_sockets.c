@@ -143,6 +143,8 @@ int netcfg_destroy_sockets(struct netcfg *n)
     return destroy(n, &c);
 }
 
+/* Somebody may have flushed its rules, before or after it died: then what it bypassed is not known,
+ * and nothing is spared. */
 int netcfg_destroy_leftovers(struct netcfg *n)
 {
     struct netcfg_choice c = {.only_tun = false};
@@ -150,6 +152,10 @@ int netcfg_destroy_leftovers(struct netcfg *n)
     bool found;
 
     int err = rules_read(n->rtnl, &n->policy.bypass, &found);
+    if (!err && !found) {
+        n->policy.bypass = (struct bypass){.cnt = 0};
+        found = ingress_is_there() || hook_is_there();
+    }
     if (!err && found) {
         err = mirror_load(&n->mirror);
         if (!err)

@@ -211,6 +211,23 @@ def test_killed_then_up(lab):
     expect_encrypted(a, b)
 
 
+def test_killed_and_flushed_then_up(lab):
+    """Without the rules of the dead daemon its connections are found out, too: they do not go on in
+    clear as if they were older than any."""
+    r, a, b = lab.pair()
+    for also in ((), (("nft", "flush", "ruleset"), ("ip", "route", "flush", "table", "8548"))):
+        with connected(a, b, b.ip4) as (c, _), Capture(r, a.peer_if) as cap:
+            kill_both(a)
+            for family in ("-4", "-6"):
+                a.ip(family, "rule", "flush")
+                a.ip(family, "rule", "add", "priority", "32766", "lookup", "main")
+            for command in also:
+                a.run(*command)
+            a.up()
+            expect(is_dead(c), "reset")
+            no_plaintext(cap)
+
+
 def test_killed_then_up_at_once(lab):
     """Its devices go a moment after it: up waits for them, and has programs again."""
     _, a, _ = lab.star("a", "b")
