@@ -53,6 +53,7 @@ struct flow {
     bool authenticated;        /* the application says so */
     bool crossing;             /* both opened it at once: the SYNs settled ENO */
     bool settled;              /* encrypted or clear has been told */
+    enum tunnel_end ending;    /* one end is gone; so it ends when what it sent has gone on */
     bool queued;
     bool fin_in[SIDE_CNT];       /* that side has sent all it has */
     uint64_t bytes_in[SIDE_CNT]; /* application bytes that came from that side */
@@ -62,11 +63,11 @@ struct flow {
     bool keying;                /* RELAYING, and in the list of those that await keys */
     bool half;                  /* likewise of those of which one half has ended */
     struct silence by_look[SIDE_CNT], by_probe;
-    uint64_t opened_ms;         /* its first SYN */
-    uint64_t touched_ms;        /* CONNECTING: last SYN of the opener; keying: its begin; half: the last look */
-    double started_s;           /* wall clock */
-    int keylog_fd;               /* see struct tunnel_config */
-    int64_t opened_us;          /* clock_us() then */
+    uint64_t opened_ms;  /* its first SYN */
+    uint64_t touched_ms; /* CONNECTING: last SYN of the opener; keying: begin; half: last look */
+    double started_s;    /* wall clock */
+    int keylog_fd;       /* see struct tunnel_config */
+    int64_t opened_us;   /* clock_us() then */
 };
 
 struct flow_table {

@@ -3,6 +3,8 @@
  */
 #include "tunnel/pump.h"
 
+#include <errno.h>
+
 #define CHUNK_MAX_CNT 64
 
 /* A frame is under way for about so long. */
@@ -14,12 +16,13 @@
 /* Smaller pieces share a frame with what follows. */
 #define IN_PLACE_MIN_LEN 16384u
 
+/* An end that is gone needs nothing more; the other may still have to be told something. */
 static enum tcns_err write_buf(struct flow *f, enum side side, struct buf *b)
 {
     int err = leg_write(&f->legs[side], b, buf_data(b), b->len);
 
     buf_unref(b);
-    return err < 0 ? TCNS_ERR_NO_MEMORY : TCNS_OK;
+    return err < 0 && err != -EPIPE ? TCNS_ERR_NO_MEMORY : TCNS_OK;
 }
 
 /* Init messages, and answers to a rekey. */

@@ -493,23 +493,38 @@ static void tell_settled(const struct relay *r, struct flow *f)
     tell_of(r, f->session ? TUNNEL_EVENT_ENCRYPTED : TUNNEL_EVENT_CLEAR, f);
 }
 
+static enum tunnel_end end_told_by(const unsigned ev[SIDE_CNT])
+{
+    if (ev[SIDE_INNER] & LEG_EV_RESET)
+        return TUNNEL_END_RESET_BY_APPLICATION;
+    if (ev[SIDE_OUTER] & LEG_EV_RESET)
+        return TUNNEL_END_RESET_BY_PEER;
+    return (ev[SIDE_INNER] | ev[SIDE_OUTER]) & LEG_EV_TIMEOUT ? TUNNEL_END_TIMEOUT
+                                                              : TUNNEL_END_LIVE;
+}
+
+/* One end is gone, the other gets a RST: behind what came before, which it could read if we
+ * were not in between. What is not sealed yet waits for the keys. */
+static void end_behind_data(struct relay *r, struct flow *f, enum tcns_err err)
+{
+    struct leg *inner = &f->legs[SIDE_INNER], *outer = &f->legs[SIDE_OUTER];
+
+    leg_output(inner);
+    leg_output(outer);
+    if (err == TCNS_OK && f->keying && outer->pcb && inner->rx_len > 0)
+        return;
+    end_flow(r, f, f->ending);
+}
+
 static void run_relaying(struct relay *r, struct flow *f)
 {
     struct leg *inner = &f->legs[SIDE_INNER], *outer = &f->legs[SIDE_OUTER];
     unsigned ev[SIDE_CNT] = {leg_take_events(inner), leg_take_events(outer)};
 
-    if (ev[SIDE_INNER] & LEG_EV_RESET) {
-        end_flow(r, f, TUNNEL_END_RESET_BY_APPLICATION); /* the peer gets a RST as well */
-        return;
-    }
-    if (ev[SIDE_OUTER] & LEG_EV_RESET) {
-        end_flow(r, f, TUNNEL_END_RESET_BY_PEER);
-        return;
-    }
-    if ((ev[SIDE_INNER] | ev[SIDE_OUTER]) & LEG_EV_TIMEOUT) {
-        end_flow(r, f, TUNNEL_END_TIMEOUT);
-        return;
-    }
+    enum tunnel_end end = end_told_by(ev);
+
+    if (end != TUNNEL_END_LIVE)
+        f->ending = end;
     if (ev[SIDE_OUTER] & LEG_EV_ESTABLISHED && f->inbound && f->session) {
         settle(r, f);
         if (must_refuse_clear(f)) {
@@ -523,6 +538,10 @@ static void run_relaying(struct relay *r, struct flow *f)
     }
     enum tcns_err err = move_bytes(r, f);
     tell_settled(r, f);
+    if (f->ending != TUNNEL_END_LIVE) {
+        end_behind_data(r, f, err);
+        return;
+    }
     if (err != TCNS_OK) {
         abort_flow(r, f, err);
         return;

@@ -337,6 +337,46 @@ def test_resets_of_applications(lab):
         expect_eq((errors(a), errors(b)), ({}, {}), "resets are not errors of the session")
 
 
+def told_before_reset(a, b, opener_resets, how, before):
+    """Return: what the other end reads when one sends bytes and is gone in the same moment."""
+    with connected(a, b) as (c, s):
+        one, other = (c, s) if opener_resets else (s, c)
+        if how == "unread":
+            other.sendall(b"never read")
+            wait_for(lambda: one.recv(1, socket.MSG_PEEK), 5, "arrived")
+        one.sendall(before)
+        if how == "shut":
+            other.sendall(b"never read")
+            wait_for(lambda: one.recv(1, socket.MSG_PEEK), 5, "arrived")
+            one.shutdown(socket.SHUT_WR)
+        if how == "linger":
+            reset(one)
+        one.close()
+        what, got = end_of(other)
+        return what, got == before, len(got)
+
+
+def test_data_before_a_reset(lab):
+    """What a program sent before its RST is read before ECONNRESET, as natively: an answer and
+    close() with bytes unread. Fresh, with keys still to be made, and resumed."""
+    box, a, b = hosts(lab, None, None)
+    ways = [(opener, how, os.urandom(size)) for opener in (True, False)
+            for how in ("linger", "unread", "shut") for size in (100, 9000)]
+    with box:
+        def tell():
+            return [told_before_reset(a, b, *way) for way in ways]
+
+        native = tell()
+        expect_eq({x[:2] for x in native}, {("reset", True), ("eof", True)}, "native")
+        a.up()
+        expect_eq(tell(), native, "clear, outbound")
+        b.up()
+        expect_eq(tell(), native, "encrypted")
+        expect({x["reason"] for x in ended(b)} >= {"full", "resumed"}, "both kinds")
+        a.down()
+        expect_eq(tell(), native, "clear, inbound")
+
+
 def test_down_resets_both_ends(lab):
     box, a, b = hosts(lab)
     with box, connected(a, b) as (c, s):

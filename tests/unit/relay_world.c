@@ -326,7 +326,7 @@ static void take_opened(struct session_rx *rx)
 /* The far host reads what has come: plain, or through its session. */
 static void net_reads(void)
 {
-    while (peer_pull(&net) > 0)
+    while (peer_pull(&net) > 0 && !net.rst)
         peer_ack(&net);
     while (far.taken < net.rx_len && far.err == TCNS_OK) {
         size_t used = net.rx_len - far.taken;
@@ -347,7 +347,7 @@ static void net_reads(void)
 
 void app_reads(void)
 {
-    while (peer_pull(&app) > 0)
+    while (peer_pull(&app) > 0 && !app.rst)
         peer_ack(&app);
 }
 

@@ -175,6 +175,65 @@ static void test_reset_by_peer(void **state)
     expect_end(TUNNEL_END_RESET_BY_PEER, TCNS_OK);
 }
 
+/* One turn of the relay sees both: what came first goes on first. */
+static void sends_and_resets(struct peer *p)
+{
+    in_one_turn = true;
+    if (p == &net)
+        net_sends("an answer", 9);
+    else
+        peer_send(p, PACKET_ACK, "an answer", 9);
+    peer_send(p, PACKET_RST, NULL, 0);
+    in_one_turn = false;
+    run();
+}
+
+static void test_data_before_a_reset_by_application(void **state)
+{
+    open_outbound();
+    settle();
+    sends_and_resets(&app);
+    settle();
+    assert_int_equal(far.text_len, 9);
+    expect_rst(&net);
+    expect_end(TUNNEL_END_RESET_BY_APPLICATION, TCNS_OK);
+}
+
+/* It waits for the keys. */
+static void test_data_before_an_early_reset_by_application(void **state)
+{
+    open_outbound();
+    sends_and_resets(&app);
+    assert_non_null(the_flow());
+    settle();
+    assert_int_equal(far.text_len, 9);
+    expect_rst(&net);
+    expect_end(TUNNEL_END_RESET_BY_APPLICATION, TCNS_OK);
+}
+
+static void test_data_before_a_reset_by_peer(void **state)
+{
+    open_outbound();
+    settle();
+    sends_and_resets(&net);
+    app_reads();
+    assert_int_equal(app.rx_len, 9);
+    expect_rst(&app);
+    expect_end(TUNNEL_END_RESET_BY_PEER, TCNS_OK);
+}
+
+static void test_data_before_a_reset_in_clear(void **state)
+{
+    no_tcpcrypt_far();
+    open_outbound();
+    settle();
+    sends_and_resets(&net);
+    app_reads();
+    assert_int_equal(app.rx_len, 9);
+    expect_rst(&app);
+    expect_end(TUNNEL_END_RESET_BY_PEER, TCNS_OK);
+}
+
 static void test_abort_all(void **state)
 {
     open_outbound();
@@ -231,6 +290,10 @@ int main(void)
         TEST(test_half_closed_and_alive),
         TEST(test_reset_by_application),
         TEST(test_reset_by_peer),
+        TEST(test_data_before_a_reset_by_application),
+        TEST(test_data_before_an_early_reset_by_application),
+        TEST(test_data_before_a_reset_by_peer),
+        TEST(test_data_before_a_reset_in_clear),
         TEST(test_abort_all),
         TEST(test_peer_vanishes),
     };
