@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tcp/isn.h"
 #include "tcp/sanitize.h"
 #include "tcp/stack.h"
 #include "tcp/timewait.h"
@@ -220,6 +221,8 @@ static void on_err(void *arg, err_t err)
 {
     struct leg *leg = arg;
 
+    if (err == ERR_CLSD) /* the only one before the pcb is freed for which it matters */
+        isn_note_end(leg->pcb);
     forget_pcb(leg);
     switch (err) {
     case ERR_CLSD:
@@ -467,6 +470,7 @@ static void collect_timewait(struct leg *leg)
     };
     timewait_add(leg->side, &tuple, pcb->snd_nxt, pcb->rcv_nxt,
                  (uint16_t)LWIP_MIN(pcb->rcv_ann_wnd >> pcb->rcv_scale, 0xffffu));
+    isn_note_end(pcb);
     tcp_err(pcb, NULL);
     tcp_free(pcb);
     forget_pcb(leg);

@@ -7,24 +7,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/clock.h"
+#include "tcp/isn.h"
 #include "tcp/timewait.h"
 
 struct stack stack;
-
-/* RFC 6528 3: a clock of 4 microseconds plus a keyed hash of the connection. */
-unsigned int stack_initial_seq(const void *local_ip, unsigned short local_port,
-                               const void *remote_ip, unsigned short remote_port)
-{
-    struct {
-        struct addr local, remote;
-        uint16_t local_port, remote_port;
-    } id = {addr_from_lwip(local_ip), addr_from_lwip(remote_ip), local_port, remote_port};
-
-    if (stack.isn_forced)
-        return stack.isn;
-    return (uint32_t)siphash(&stack.cfg.isn_key, &id, sizeof(id)) + (uint32_t)(clock_us() / 4);
-}
 
 static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 {
@@ -42,6 +28,7 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 int stack_init(const struct stack_config *cfg)
 {
     stack = (struct stack){.cfg = *cfg};
+    isn_clear();
     for (int side = 0; side < SIDE_CNT; side++) {
         stack.netif[side].num = (u8_t)side;
         stack.netif[side].flags = NETIF_FLAG_UP | NETIF_FLAG_LINK_UP;

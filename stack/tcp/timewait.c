@@ -21,6 +21,7 @@ struct wait {
     uint32_t ours, theirs;
     uint16_t window;
     uint8_t side;
+    bool answered_syn;
     bool over; /* no longer in its bucket; waits for its turn in the queue */
 };
 
@@ -125,6 +126,13 @@ void timewait_add(enum side side, const struct tuple *tuple, uint32_t ours, uint
     wait_cnt++;
 }
 
+/* RFC 9293 3.6.1, RFC 1122 4.2.2.13: a SYN above what we have seen may. So may each of the
+ * program's kernel: nothing old is under way between us. */
+static bool opens_anew(const struct wait *w, const struct packet *syn)
+{
+    return w->side == SIDE_INNER || (int32_t)(syn->seq - w->theirs) > 0;
+}
+
 bool timewait_input(enum side side, const struct tuple *tuple, const struct packet *packet)
 {
     struct wait **link = wait_cnt > 0 ? find(side, tuple) : NULL;
@@ -132,13 +140,19 @@ bool timewait_input(enum side side, const struct tuple *tuple, const struct pack
 
     if (!w)
         return false;
-    if (packet->flags & PACKET_RST)
-        return true; /* RFC 1337 */
-    /* RFC 9293 3.6.1, RFC 1122 4.2.2.13: a SYN above what we have seen may open anew. */
-    if ((packet->flags & (PACKET_SYN | PACKET_ACK)) == PACKET_SYN &&
-        (int32_t)(packet->seq - w->theirs) > 0) {
-        end_wait(link);
-        return false;
+    if (packet->flags & PACKET_RST) {
+        /* Ignored (RFC 1337), unless it is the answer to ours to a SYN: the other end has
+         * forgotten the connection, and wants to open anew with a number that we have seen. */
+        if (w->answered_syn && packet->seq == w->theirs)
+            end_wait(link);
+        return true;
+    }
+    if ((packet->flags & (PACKET_SYN | PACKET_ACK)) == PACKET_SYN) {
+        if (opens_anew(w, packet)) {
+            end_wait(link);
+            return false;
+        }
+        w->answered_syn = true;
     }
     if (packet->data_len > 0 || packet->flags & (PACKET_SYN | PACKET_FIN))
         stack_send_control(side, tuple, packet, w->ours, w->theirs, PACKET_ACK, w->window);

@@ -377,6 +377,41 @@ def test_data_before_a_reset(lab):
         expect_eq(tell(), native, "clear, inbound")
 
 
+def test_port_used_again(lab):
+    """The same tuple at once after an upload that the server ended: its side is in TIME-WAIT, and
+    our next number must lie behind what was sent, which is ahead of the clock of RFC 6528."""
+    box, a, b = hosts(lab, None, None)
+    data = os.urandom(1_000_000)
+
+    def upload():
+        with b.listen(80) as listener, a.socket() as c:
+            c.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            c.bind(("0.0.0.0", 4000))
+            c.settimeout(5)
+            # Until the answer to the last one's FIN has come, its own kernel refuses.
+            wait_for(lambda: c.connect_ex((b.ip4, 80)) != errno.EADDRNOTAVAIL, 5, "a free port")
+            with listener.accept()[0] as s:
+                t = threading.Thread(target=c.sendall, args=(data,), daemon=True)
+                t.start()
+                expect(read_exactly(s, len(data)) == data, "bytes differ")
+                t.join(5)
+            expect_eq(end_of(c), ("eof", b""))
+
+    with box:
+        for attached in ("", "a", "ab", "b"):
+            for h in (a, b):
+                if h.short in attached:
+                    h.up()
+            for _ in range(3):
+                upload()
+            for h in (a, b):
+                if h.short in attached:
+                    found = [(x["reason"], x["end"]) for x in ended(h)]
+                    expect(attached != "ab" or {x[0] for x in found} <= {"full", "resumed"},
+                           "encrypted without a second SYN", found)
+                    h.down()
+
+
 def test_down_resets_both_ends(lab):
     box, a, b = hosts(lab)
     with box, connected(a, b) as (c, s):

@@ -382,6 +382,78 @@ static void test_time_wait_reopens(void **state)
     assert_int_equal(peer.leg.rx_len, 5);
 }
 
+/* The peer has forgotten the connection, and its numbers are lower than what it sent: it resets
+ * what we answer, and tries again. */
+static void test_time_wait_gives_way(void **state)
+{
+    enter_time_wait(SIDE_OUTER);
+    uint32_t seq = peer.seq;
+
+    peer_send_at(&peer, -100, PACKET_SYN, NULL, 0);
+    peer_expect_ack(&peer);
+    peer_send_at(&peer, 1, PACKET_RST, NULL, 0); /* a guess */
+    peer_send_at(&peer, -100, PACKET_SYN, NULL, 0);
+    peer_expect_ack(&peer);
+    peer_send(&peer, PACKET_RST, NULL, 0);
+    peer.seq = seq - 100;
+    peer_connects(&peer, 1460, 7);
+    peer_send(&peer, PACKET_ACK, "again", 5);
+    assert_int_equal(peer.leg.rx_len, 5);
+}
+
+/* Between the program's kernel and us nothing old is under way. */
+static void test_time_wait_of_the_program(void **state)
+{
+    enter_time_wait(SIDE_INNER);
+    peer.seq -= 100;
+    peer_connects(&peer, 1460, 7);
+    peer_send(&peer, PACKET_ACK, "again", 5);
+    assert_int_equal(peer.leg.rx_len, 5);
+}
+
+/* 100 times so much is four seconds of the clock that numbers come from. */
+static void receive_much(void)
+{
+    enum { LEN = 10000 };
+
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(leg_send(&peer.leg, pattern(0), LEN), 0);
+        leg_output(&peer.leg);
+        while (peer_pull(&peer) > 0)
+            peer_ack(&peer);
+    }
+    assert_int_equal(peer.rx_len, 100 * LEN);
+    peer.rx_len = 0;
+    leg_take_events(&peer.leg);
+}
+
+/* The other end may be in TIME-WAIT, and knows what it has received. */
+static void test_next_connection_begins_behind(void **state)
+{
+    for (int side = 0; side < SIDE_CNT; side++) {
+        for (int peer_first = 0; peer_first < 2; peer_first++) {
+            enter(STAGE_ESTABLISHED, (enum side)side);
+            receive_much();
+            if (peer_first)
+                peer_send(&peer, PACKET_FIN | PACKET_ACK, NULL, 0);
+            leg_shutdown(&peer.leg);
+            free(peer_expect(&peer, PACKET_FIN | PACKET_ACK));
+            if (peer_first)
+                peer_ack(&peer);
+            else
+                peer_send(&peer, PACKET_FIN | PACKET_ACK, NULL, 0);
+            uint32_t end = peer.ack;
+            leg_drop(&peer.leg);
+            wire_discard(peer.side);
+            peer.leg = (struct leg){.side = peer.side};
+            assert_int_equal(leg_connect(&peer.leg, &peer.tuple), 0);
+            struct sent *syn = wire_next(peer.side);
+            assert_true((int32_t)(syn->p.seq - end) > 0);
+            free(syn);
+        }
+    }
+}
+
 /* The waits of both sides are two. */
 static void test_time_wait_of_the_other_side(void **state)
 {
@@ -525,6 +597,9 @@ int main(void)
         TEST(test_time_wait_answers),
         TEST(test_time_wait_ends),
         TEST(test_time_wait_reopens),
+        TEST(test_time_wait_gives_way),
+        TEST(test_time_wait_of_the_program),
+        TEST(test_next_connection_begins_behind),
         TEST(test_time_wait_of_the_other_side),
         TEST(test_time_wait_cap),
         TEST(test_time_wait_twice),
