@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause
- * What the files of netcfg.h share: netcfg.c comes, goes and follows, netcfg_ingress.c keeps TCP
- * from the kernel, netcfg_sockets.c knows whose connections are whose, netcfg_change.c changes what
- * is bypassed.
+ * What the files of netcfg.h share: netcfg.c comes and goes, netcfg_follow.c follows what others
+ * change, netcfg_ingress.c keeps TCP from the kernel, netcfg_sockets.c knows whose connections are
+ * whose, netcfg_change.c changes what is bypassed.
  */
 #ifndef TCNS_CTL_NETCFG_IMPL_H
 #define TCNS_CTL_NETCFG_IMPL_H
@@ -92,6 +92,17 @@ int netcfg_destroy_leftovers(struct netcfg *n);
 
 /* --- netcfg.c ------------------------------------------------------------------- */
 
+/* Sets uplinks and native. Return: 0; -errno. */
+int netcfg_load_links(struct netcfg *n);
+/* Return: in bytes; 0: none of them is there. */
+int netcfg_smallest_mtu(const struct links *l);
+/* Makes the TUN device, once there is none: waits so long for one that a killed daemon had.
+ * Return: 0; -errno, with the sentence. */
+int netcfg_open_tun(struct netcfg *n, int wait_ms, char err[NETCFG_ERROR_LEN]);
+/* Sets it up. Return: 0; -errno. */
+int netcfg_start_tun(struct netcfg *n);
+/* Whether the reverse-path filter looks at what comes from it. */
+bool netcfg_filters_paths(struct netcfg *n);
 /* Return: 0; -errno. */
 int netcfg_set_rules(struct netcfg *n, const struct bypass *bypass);
 
