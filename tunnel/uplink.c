@@ -124,21 +124,12 @@ void uplink_set_bypass(struct uplink *u, const struct uplink_config *cfg)
         log_error("cannot set the filter of an uplink: %s", strerror(-err));
 }
 
-/* What waits in a device that is not ours would come when it is read again, however late. */
-static void drain(int fd)
-{
-    char beginning[64];
-
-    while (read(fd, beginning, sizeof(beginning)) > 0)
-        ;
-}
-
 void uplink_close(struct uplink *u)
 {
     if (u->wake_fd >= 0)
         close(u->wake_fd);
     if (u->rx_fd != u->fd)
-        drain(u->rx_fd);
+        vnet_drain(u->rx_fd); /* it would come when the device is read again, however late */
     close(u->fd);
     *u = (struct uplink){.fd = -1, .rx_fd = -1, .wake_fd = -1};
 }

@@ -50,6 +50,14 @@ int vnet_read(int fd, size_t link_len, struct vnet_packet *ret)
     return 1;
 }
 
+void vnet_drain(int fd)
+{
+    char beginning[VNET_HDR_LEN + 1]; /* the rest of a packet goes with it */
+
+    while (read(fd, beginning, sizeof(beginning)) > 0)
+        ;
+}
+
 struct buf *vnet_own(const struct vnet_packet *p, uint8_t **ret_ip)
 {
     if (p->len >= KEEP_MIN_LEN) {

@@ -27,6 +27,9 @@ struct vnet_packet {
  * Return: 1; 0 when there is none now; -errno. */
 int vnet_read(int fd, size_t link_len, struct vnet_packet *ret);
 
+/* Discards all packets that wait. */
+void vnet_drain(int fd);
+
 /* Is the TCP checksum known to be right, or not made yet? */
 static inline bool vnet_csum_ok(const struct virtio_net_hdr *h)
 {

@@ -17,6 +17,7 @@
 #include "ctl/net/rules.h"
 #include "ctl/net/tundev.h"
 #include "tunnel/netconf.h"
+#include "tunnel/vnet.h"
 
 #define LOCK_MS 1000 /* for what a killed daemon leaves to go; see NETCFG_GOING_MS */
 
@@ -339,9 +340,9 @@ void netcfg_resolve(struct netcfg *n, int ifindex, const struct addr *neighbour)
 
 void netcfg_drain(struct netcfg *n)
 {
-    tundev_drain(n->tun_fd);
+    vnet_drain(n->tun_fd);
     if (n->rx_fd >= 0)
-        tundev_drain(n->rx_fd);
+        vnet_drain(n->rx_fd);
 }
 
 int netcfg_tun_fd(const struct netcfg *n)

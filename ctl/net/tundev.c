@@ -21,8 +21,7 @@
 #include "ctl/net/netlink.h"
 #include "tcp/leg.h"
 #include "tcp/packet.h"
-
-#define VNET_HDR_LEN 10 /* struct virtio_net_hdr without num_buffers */
+#include "tunnel/vnet.h"
 
 /* Packets. What does not fit is lost between the application and us, where no network is:
  * the default of 500 is less than a thousand connections that open at once, and less than
@@ -163,12 +162,4 @@ size_t tundev_gso_max_len(struct nl_sock *rtnl)
         (void)netlink_talk(rtnl, msg, note_big_tcp, &has_big_tcp);
     nlmsg_free(msg);
     return has_big_tcp ? STACK_GSO_MAX_LEN : PACKET_MAX_LEN;
-}
-
-void tundev_drain(int fd)
-{
-    char packet[VNET_HDR_LEN + 65536];
-
-    while (read(fd, packet, sizeof(packet)) > 0)
-        ;
 }

@@ -45,7 +45,4 @@ int tundev_set_mtu(struct nl_sock *rtnl, const char *name, int mtu);
  * packets of both families (BIG TCP, Linux 6.3). Return: bytes, for stack_set_gso_max_len(). */
 size_t tundev_gso_max_len(struct nl_sock *rtnl);
 
-/* Reads and discards all packets the kernel has queued. */
-void tundev_drain(int fd);
-
 #endif
