@@ -254,15 +254,10 @@ static bool may_be_forwarded(const struct tunnel *t, const struct packet *packet
     return nexthop_forwards(uplinks_nexthop(t->uplinks), !packet->v6);
 }
 
-static bool is_opening(const struct packet *packet)
-{
-    return (packet->flags & (PACKET_SYN | PACKET_ACK | PACKET_RST)) == PACKET_SYN;
-}
-
 static void no_flow(struct tunnel *t, enum side side, const struct tuple *tuple,
                     const struct vnet_packet *vp, struct packet *packet)
 {
-    bool opens = is_opening(packet);
+    bool opens = packet_is_opening(packet);
     struct older *o = older_find(&t->older, tuple);
 
     if (o && !opens) {
@@ -311,7 +306,7 @@ static void flow_input(struct tunnel *t, struct flow *f, enum side side,
     }
     if (!leg->pcb) {
         /* A SYN that opens anew comes again when the other leg has ended, too. */
-        if (!timewait_input(side, &f->tuple, packet) && !is_opening(packet))
+        if (!timewait_input(side, &f->tuple, packet) && !packet_is_opening(packet))
             stack_reset(side, packet);
         return;
     }

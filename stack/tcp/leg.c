@@ -517,8 +517,7 @@ static void note_urgent(struct leg *leg, const struct packet *packet)
 
 void leg_input(struct leg *leg, struct buf *buf, struct packet *packet)
 {
-    if (leg_is_connecting(leg) &&
-        (packet->flags & (PACKET_SYN | PACKET_ACK | PACKET_RST)) == PACKET_SYN) {
+    if (leg_is_connecting(leg) && packet_is_opening(packet)) {
         answer_crossing_syn(leg, buf, packet);
         return;
     }
@@ -843,7 +842,6 @@ bool leg_is_connecting(const struct leg *leg)
 
 bool leg_is_syn_again(const struct leg *leg, const struct packet *packet)
 {
-    return leg->pcb && leg->pcb->state == SYN_RCVD &&
-           (packet->flags & (PACKET_SYN | PACKET_ACK | PACKET_RST)) == PACKET_SYN &&
+    return leg->pcb && leg->pcb->state == SYN_RCVD && packet_is_opening(packet) &&
            packet->seq == leg->pcb->rcv_nxt - 1;
 }

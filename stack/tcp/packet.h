@@ -57,6 +57,12 @@ static inline const uint8_t *packet_options(const struct packet *p)
     return p->tcp + 20;
 }
 
+/* Is it a SYN, and no answer to one? */
+static inline bool packet_is_opening(const struct packet *p)
+{
+    return (p->flags & (PACKET_SYN | PACKET_ACK | PACKET_RST)) == PACKET_SYN;
+}
+
 /* Internet checksum, RFC 1071: sum over data on top of sum, not folded. */
 uint32_t packet_sum(const void *data, size_t len, uint32_t sum);
 /* Return: sum folded to 16 bits, not complemented, in network byte order. */

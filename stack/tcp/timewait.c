@@ -147,7 +147,7 @@ bool timewait_input(enum side side, const struct tuple *tuple, const struct pack
             end_wait(link);
         return true;
     }
-    if ((packet->flags & (PACKET_SYN | PACKET_ACK)) == PACKET_SYN) {
+    if (packet_is_opening(packet)) {
         if (opens_anew(w, packet)) {
             end_wait(link);
             return false;
