@@ -188,15 +188,28 @@ static void sends_and_resets(struct peer *p)
     run();
 }
 
+static void expect_both_at_net(void)
+{
+    settle();
+    assert_int_equal(far.text_len, 9);
+    expect_rst(&net);
+    expect_end(TUNNEL_END_RESET_BY_APPLICATION, TCNS_OK);
+}
+
+static void expect_both_at_app(void)
+{
+    app_reads();
+    assert_int_equal(app.rx_len, 9);
+    expect_rst(&app);
+    expect_end(TUNNEL_END_RESET_BY_PEER, TCNS_OK);
+}
+
 static void test_data_before_a_reset_by_application(void **state)
 {
     open_outbound();
     settle();
     sends_and_resets(&app);
-    settle();
-    assert_int_equal(far.text_len, 9);
-    expect_rst(&net);
-    expect_end(TUNNEL_END_RESET_BY_APPLICATION, TCNS_OK);
+    expect_both_at_net();
 }
 
 /* It waits for the keys. */
@@ -205,10 +218,7 @@ static void test_data_before_an_early_reset_by_application(void **state)
     open_outbound();
     sends_and_resets(&app);
     assert_non_null(the_flow());
-    settle();
-    assert_int_equal(far.text_len, 9);
-    expect_rst(&net);
-    expect_end(TUNNEL_END_RESET_BY_APPLICATION, TCNS_OK);
+    expect_both_at_net();
 }
 
 static void test_data_before_a_reset_by_peer(void **state)
@@ -216,10 +226,7 @@ static void test_data_before_a_reset_by_peer(void **state)
     open_outbound();
     settle();
     sends_and_resets(&net);
-    app_reads();
-    assert_int_equal(app.rx_len, 9);
-    expect_rst(&app);
-    expect_end(TUNNEL_END_RESET_BY_PEER, TCNS_OK);
+    expect_both_at_app();
 }
 
 static void test_data_before_a_reset_in_clear(void **state)
@@ -228,10 +235,7 @@ static void test_data_before_a_reset_in_clear(void **state)
     open_outbound();
     settle();
     sends_and_resets(&net);
-    app_reads();
-    assert_int_equal(app.rx_len, 9);
-    expect_rst(&app);
-    expect_end(TUNNEL_END_RESET_BY_PEER, TCNS_OK);
+    expect_both_at_app();
 }
 
 static void test_abort_all(void **state)
