@@ -61,13 +61,11 @@ static inline bool worker_links_same(const struct worker_links *a, const struct 
 
 /* What the supervisor tells the worker. That it is to end, by closing the channel. */
 enum supervisor_event {
-    SUPERVISOR_LINKS,  /* which uplinks there are now. For each that was not among those of the last
-                          time, see worker_links_same(), a packet socket comes along, in that order
-                        */
+    SUPERVISOR_LINKS,  /* which uplinks there are now. For each that is not the same as last time
+                          (worker_links_same()) a packet socket comes along, in that order */
     SUPERVISOR_DRAIN,  /* carry no new connection, and tell when the last has ended */
     SUPERVISOR_RELOAD, /* send WORKER_CHANGE */
-    SUPERVISOR_ANSWER, /* to WORKER_CHANGE; without an error new settings come along, see change.h
-                        */
+    SUPERVISOR_ANSWER, /* to WORKER_CHANGE; new settings come along, or an error: see change.h */
 };
 
 struct supervisor_message {

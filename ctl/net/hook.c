@@ -192,6 +192,16 @@ static int find_ours(const struct kind *k, int ifindex, struct bpf_prog_info *re
     return fd;
 }
 
+static bool is_at(const struct kind *k, int ifindex)
+{
+    struct bpf_prog_info info;
+    int fd = find_ours(k, ifindex, &info);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 static enum hook_first first_of(const struct kind *k, int ifindex)
 {
     uint32_t ids[PROGRAMS_MAX_CNT];
@@ -212,19 +222,10 @@ static enum hook_first first_of(const struct kind *k, int ifindex)
 bool hook_is_there(void)
 {
     struct if_nameindex *all = if_nameindex();
-    struct bpf_prog_info info;
     bool found = false;
 
-    for (const struct if_nameindex *i = all; i && i->if_index && !found; i++) {
-        const struct kind *const kinds[] = {&ingress, &egress};
-
-        for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-            int fd = find_ours(kinds[k], (int)i->if_index, &info);
-            if (fd >= 0)
-                close(fd);
-            found |= fd >= 0;
-        }
-    }
+    for (const struct if_nameindex *i = all; i && i->if_index && !found; i++)
+        found = is_at(&ingress, (int)i->if_index) || is_at(&egress, (int)i->if_index);
     if_freenameindex(all);
     return found;
 }

@@ -72,12 +72,10 @@ static bool is_kind(struct rtnl_link *link, const char *kind)
 
 /* What is made for a namespace and ends with it. Others (a VLAN's, a bond) may be lent like a card:
  * who takes them out again would take our programs along. */
-static bool is_hookable(struct rtnl_link *link)
+static bool is_made_for_namespace(struct rtnl_link *link)
 {
     static const char *const kinds[] = {"veth", "macvlan", "ipvlan"};
 
-    if (rtnl_link_get_arptype(link) != ARPHRD_ETHER)
-        return false;
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
         if (is_kind(link, kinds[i]))
             return true;
@@ -98,7 +96,7 @@ static void note_link(struct nl_object *obj, void *arg)
     *f = (struct links_facts){
         .id = {.ifindex = rtnl_link_get_ifindex(link),
                .mtu = (int)rtnl_link_get_mtu(link),
-               .hookable = is_hookable(link)},
+               .hookable = ethernet && is_made_for_namespace(link)},
         .loopback = rtnl_link_get_flags(link) & IFF_LOOPBACK,
         .ethernet = ethernet,
         .hides_containers = is_kind(link, "bridge") ||

@@ -40,7 +40,7 @@ struct netcfg {
     struct links named;     /* by the user; none: links.h finds them */
     struct links uplinks, native;
     bool filters_paths; /* by reverse path, what comes from the TUN device */
-    int mtu;            /* of the TUN devices: the smallest of all uplinks */
+    int mtu;            /* the smallest of all uplinks: that of tcpcrypt0 */
 };
 
 /* Writes the sentence. Return: code. */

@@ -75,13 +75,14 @@ static bool list_own(struct netcfg *n, struct netcfg_own *ret)
 }
 
 /* The usual container: one device that takes programs and has no others' ahead of them, few
- * addresses, nothing that is bypassed by address, nothing to forward. Return: that device; 0: it
- * needs the chains. */
+ * addresses, nothing that is bypassed by address, nothing to forward. *ret_first: whose come first
+ * there. Return: that device; 0: it needs the chains. */
 static int find_hooked(struct netcfg *n, const struct ingress_policy *policy,
-                       struct netcfg_own *ret_own)
+                       struct netcfg_own *ret_own, enum hook_first *ret_first)
 {
     const struct links_entry *only = NULL;
 
+    *ret_first = HOOK_NOBODYS;
     *ret_own = (struct netcfg_own){.cnt = 0};
     if (n->rx_fd < 0 || policy->bypass.match_cnt > 0)
         return 0;
@@ -92,8 +93,10 @@ static int find_hooked(struct netcfg *n, const struct ingress_policy *policy,
             return 0;
         only = &n->uplinks.entries[i];
     }
-    if (!only || !only->hookable || can_forward(n, only->ifindex) ||
-        hook_first(only->ifindex) == HOOK_OTHERS)
+    if (!only || !only->hookable || can_forward(n, only->ifindex))
+        return 0;
+    *ret_first = hook_first(only->ifindex);
+    if (*ret_first == HOOK_OTHERS)
         return 0;
     return list_own(n, ret_own) && ret_own->cnt > 0 ? only->ifindex : 0;
 }
@@ -129,7 +132,8 @@ static void remove_hook(void)
 int netcfg_set_ingress(struct netcfg *n, const struct ingress_policy *policy)
 {
     struct netcfg_own own;
-    int uplink = find_hooked(n, policy, &own);
+    enum hook_first first;
+    int uplink = find_hooked(n, policy, &own, &first);
     int err = uplink ? set_hook(n, uplink, policy, &own) : 0;
 
     if (err) {
@@ -150,10 +154,10 @@ int netcfg_set_ingress(struct netcfg *n, const struct ingress_policy *policy)
 int netcfg_follow_ingress(struct netcfg *n)
 {
     struct netcfg_own own;
-    int uplink = find_hooked(n, &n->policy, &own);
-    bool same = own.cnt == n->own.cnt &&
-                memcmp(own.addrs, n->own.addrs, own.cnt * sizeof(own.addrs[0])) == 0 &&
-                (!uplink || hook_first(uplink) == HOOK_OURS);
+    enum hook_first first;
+    int uplink = find_hooked(n, &n->policy, &own, &first);
+    bool same = first == HOOK_OURS && own.cnt == n->own.cnt &&
+                memcmp(own.addrs, n->own.addrs, own.cnt * sizeof(own.addrs[0])) == 0;
 
     if (uplink == n->hooked && (!uplink || same || set_hook(n, uplink, &n->policy, &own) == 0))
         return 0;
