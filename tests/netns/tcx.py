@@ -9,7 +9,7 @@ import struct
 
 HOOKS = {"ingress": 46, "egress": 47}  # enum bpf_attach_type, Linux 6.6
 
-_PROG_LOAD, _PROG_ATTACH, _GET_FD_BY_ID, _GET_INFO, _PROG_QUERY = 5, 8, 13, 15, 16
+_PROG_LOAD, _PROG_ATTACH, _PROG_DETACH, _GET_FD_BY_ID, _GET_INFO, _PROG_QUERY = 5, 8, 9, 13, 15, 16
 _PROG_TYPE_SCHED_CLS = 3
 _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280}[platform.machine()]
 _ATTR_LEN = 128
@@ -91,3 +91,12 @@ def attach(ns, hook, name, dev="eth0", verdict=NEXT, first=False):
     finally:
         os.close(fd)
     return struct.unpack_from("=I", info, _INFO_ID_AT)[0]
+
+
+def detach(ns, hook, prog_id, dev="eth0"):
+    fd = _bpf(_GET_FD_BY_ID, _attr("I", prog_id))
+    try:
+        with ns.inside():
+            _bpf(_PROG_DETACH, _attr("III", _index(dev), fd, HOOKS[hook]))
+    finally:
+        os.close(fd)

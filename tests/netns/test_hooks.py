@@ -103,6 +103,19 @@ def test_chains_when_others_programs_come_first(lab):
     expect_eq(form(a), "nothing")
 
 
+def test_detached_programs_come_back(lab):
+    """With the next change of links, addresses or routes."""
+    a, b = link(lab, "--policy", "require")
+    b.up()
+    for hook in tcx.HOOKS:
+        (_, ours), = tcx.programs(a, hook)
+        tcx.detach(a, hook, ours)
+        a.ip("route", "replace", "203.0.113.0/24", "dev", "lo")
+        wait_form(a, "programs")
+        a.ip("route", "del", "203.0.113.0/24")
+    passes_nothing_by(a, b)
+
+
 def test_chains_where_the_device_is_taken(lab):
     r, a, b = lab.star("a", "b")
     b.up()
