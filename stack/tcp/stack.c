@@ -28,7 +28,6 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t err)
 int stack_init(const struct stack_config *cfg)
 {
     stack = (struct stack){.cfg = *cfg};
-    isn_clear();
     for (int side = 0; side < SIDE_CNT; side++) {
         stack.netif[side].num = (u8_t)side;
         stack.netif[side].flags = NETIF_FLAG_UP | NETIF_FLAG_LINK_UP;
@@ -53,6 +52,7 @@ int stack_init(const struct stack_config *cfg)
 void stack_done(void)
 {
     timewait_clear();
+    isn_clear();
     memp_free(MEMP_TCP_PCB_LISTEN, stack.listener);
     stack.listener = NULL;
 }
