@@ -13,10 +13,6 @@ from wire import ACK, FIN, RST, SYN, Capture
 
 SIOCGSKNS = 0x894C  # of linux/sockios.h: a file descriptor of the socket's namespace
 
-# Seconds. ICMP that comes while the program's thread is still in connect() is not the kernel's
-# last word (tcp_v4_err(): sk_err_soft): it sends the SYN once more, a second later.
-ICMP_TIME = 2.5
-
 
 def what_is(ns, sock):
     """What a connection is that should not be: its ends, and who knows of it."""
@@ -43,6 +39,17 @@ def connect_error(ns, addr, port, timeout=10):
         return e.errno, time.monotonic() - start
     with s:
         raise Failure(f"connect() succeeded: {what_is(ns, s)}")
+
+
+def icmp_error(ns, addr, port):
+    """As connect_error(), of a connection that ICMP ends. What comes while the program's thread is
+    still in connect() is no more than a hint to the kernel (sk_err_soft of tcp_v4_err()), with us
+    or without: its SYN goes out again, a second later. One of three must come at once."""
+    for _ in range(3):
+        code, took = connect_error(ns, addr, port)
+        if took < 1:
+            break
+    return code, took
 
 
 def reset_on_close(sock):
@@ -98,12 +105,12 @@ def test_no_host_at_that_address(lab):
 def test_no_route_at_the_router(lab):
     r, a = lab.star("a")
     a.up()
-    code, took = connect_error(a, "10.99.0.1", 80)
+    code, took = icmp_error(a, "10.99.0.1", 80)
     expect_eq(code, errno.ENETUNREACH)
-    expect(took < ICMP_TIME, "at once", took)
-    code, took = connect_error(a, "fd99::1", 80)
+    expect(took < 1, "at once", took)
+    code, took = icmp_error(a, "fd99::1", 80)
     expect(code in (errno.ENETUNREACH, errno.EHOSTUNREACH), "IPv6", code)
-    expect(took < ICMP_TIME, "at once", took)
+    expect(took < 1, "at once", took)
 
 
 def test_rejected_by_the_router(lab):
@@ -115,10 +122,10 @@ def test_rejected_by_the_router(lab):
             ("reject with icmpx type port-unreachable", errno.ECONNREFUSED, errno.ECONNREFUSED),
             ("reject with tcp reset", errno.ECONNREFUSED, errno.ECONNREFUSED)):
         r.forward_rules(f"tcp dport 81 {rule}")
-        code4, took = connect_error(a, p.ip4, 81)
+        code4, took = icmp_error(a, p.ip4, 81)
         expect_eq(code4, want4, f"IPv4, {rule}")
-        expect(took < ICMP_TIME, "at once", took)
-        expect_eq(connect_error(a, p.ip6, 81)[0], want6, f"IPv6, {rule}")
+        expect(took < 1, "at once", took)
+        expect_eq(icmp_error(a, p.ip6, 81)[0], want6, f"IPv6, {rule}")
 
 
 def test_no_route_of_our_own(lab):
