@@ -325,14 +325,19 @@ class Lab:
     def neighbours(self):
         """Two hosts on one link, with global addresses, IPv4 and IPv6."""
         hosts = a, b = self.ns("a"), self.ns("b")
-        self.veth(a, "eth0", b, "eth0")
         for i, h in enumerate(hosts, 1):
             h.ip4, h.ip6 = f"10.78.0.{i}", f"fd78::{i}"
+        self.join(a, b)
+        return hosts
+
+    def join(self, a, b):
+        """The link of neighbours; once more, where it was deleted."""
+        self.veth(a, "eth0", b, "eth0")
+        for h in (a, b):
             h.ip("addr", "add", f"{h.ip4}/24", "dev", "eth0")
             h.ip("addr", "add", f"{h.ip6}/64", "dev", "eth0", "nodad")
             h.ip("route", "add", "default", "via", "10.78.0.254")
             h.ip("-6", "route", "add", "default", "via", "fd78::254")
-        return hosts
 
     def star(self, *names, mtu=1500):
         """A router r and hosts around it, each in a subnet of its own, IPv4 and IPv6."""

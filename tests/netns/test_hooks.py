@@ -342,11 +342,7 @@ def uplink_made_anew(lab, *opts):
     b.down()
     b.ip("link", "del", "eth0")
     wait_for(lambda: status(a)["uplinks"] == [], 5, "it is gone")
-    lab.veth(a, "eth0", b, "eth0")
-    for h in (a, b):
-        h.ip("addr", "add", f"{h.ip4}/24", "dev", "eth0")
-        h.ip("addr", "add", f"{h.ip6}/64", "dev", "eth0", "nodad")
-        h.ip("route", "add", "default", "via", "10.78.0.254")
+    lab.join(a, b)
     b.up()
     wait_form(a, "programs")
     wait_for(lambda: status(a)["uplinks"] == ["eth0"], 5, "an uplink again")
@@ -371,12 +367,7 @@ def test_uplink_replaced_at_once(lab):
         os.kill(pid, signal.SIGSTOP)
         b.ip("link", "del", "eth0")
         lab.links -= 1  # the same number
-        lab.veth(a, "eth0", b, "eth0")
-        for h in (a, b):
-            h.ip("addr", "add", f"{h.ip4}/24", "dev", "eth0")
-            h.ip("addr", "add", f"{h.ip6}/64", "dev", "eth0", "nodad")
-            h.ip("route", "add", "default", "via", "10.78.0.254")
-            h.ip("-6", "route", "add", "default", "via", "fd78::254")
+        lab.join(a, b)
         os.kill(pid, signal.SIGCONT)
         for h in (a, b):
             wait_form(h, "programs")

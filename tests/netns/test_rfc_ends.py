@@ -341,13 +341,16 @@ def told_before_reset(a, b, opener_resets, how, before):
     """Return: what the other end reads when one sends bytes and is gone in the same moment."""
     with connected(a, b) as (c, s):
         one, other = (c, s) if opener_resets else (s, c)
-        if how == "unread":
+
+        def leave_unread():
             other.sendall(b"never read")
             wait_for(lambda: one.recv(1, socket.MSG_PEEK), 5, "arrived")
+
+        if how == "unread":
+            leave_unread()
         one.sendall(before)
         if how == "shut":
-            other.sendall(b"never read")
-            wait_for(lambda: one.recv(1, socket.MSG_PEEK), 5, "arrived")
+            leave_unread()
             one.shutdown(socket.SHUT_WR)
         if how == "linger":
             reset(one)
