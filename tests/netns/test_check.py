@@ -9,7 +9,7 @@ import socket
 import subprocess
 
 import tap
-from lab import Skip, binary, expect, expect_eq, wait_for
+from lab import binary, expect, expect_eq, wait_for
 from schema import load, validate
 
 SO_NETNS_COOKIE = 71

@@ -8,7 +8,7 @@ import sys
 import tap
 from lab import binary, expect, expect_eq, wait_for
 from test_exec import DNS_SERVER, LOOK_UP
-from test_publish import ECHO, refused
+from test_publish import refused
 from test_systemd import is_active, machine, restarted
 
 # Also the listening socket that systemd gives, as sd_listen_fds(3) has it.

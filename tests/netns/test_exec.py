@@ -14,7 +14,7 @@ import sys
 import time
 
 import tap
-from lab import Failure, Skip, binary, expect, expect_eq, wait_for
+from lab import Failure, binary, expect, expect_eq, wait_for
 from wire import SYN, Capture
 
 SO_NETNS_COOKIE = 71

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """up, down, crash, restart: what is set up goes away, and nothing leaks in between."""
 import contextlib
-import errno
 import json
 import os
 import signal
@@ -12,7 +11,7 @@ import time
 
 import tap
 from lab import Failure, binary, expect, expect_eq, idle, wait_for
-from wire import ACK, RST, SYN, Capture
+from wire import ACK, RST, Capture
 
 MARK = b"lifecycle plaintext marker, more than 32 bytes long! "
 

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 
 import tap
-from lab import TOP, Failure, Skip, _run_root, binary, expect, expect_eq, wait_for
+from lab import TOP, Failure, Skip, binary, expect, expect_eq, wait_for
 from machine import Machine
 from test_enable import SERVER, UNIT, expect_served
 from test_systemd import works_encrypted

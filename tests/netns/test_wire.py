@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What is on the wire: option 69, ciphertext, checksums, and nothing of the kernel's own TCP."""
-import os
 import threading
 
 import tap
